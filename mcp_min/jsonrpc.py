@@ -1,0 +1,251 @@
+"""A message: bytes to dict and back, the error codes, one exception, newline framing.
+
+This file stands at the bottom. It turns what arrives into checked dicts and what leaves into
+bytes; every other file passes those dicts on and none wraps them.
+
+Spec: JSON-RPC 2.0; 2026-07-28 basic#messages; 2026-07-28 basic/transports/stdio.
+Wire:
+    {"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}     a request, wants an answer
+    {"jsonrpc":"2.0","method":"notifications/initialized"}         a notification, wants none
+    {"jsonrpc":"2.0","id":1,"result":{"tools":[]}}                 an answer
+    {"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"…"}} an answer that is an error
+
+Deliberately absent: sockets, tasks and every word of MCP.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+Params = dict[str, Any]
+Result = dict[str, Any]
+Message = dict[str, Any]
+RequestId = str | int
+
+# JSON-RPC 2.0 section 5.1.
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+
+MAX_LINE = 16 * 2**20  # bytes, without the newline; asyncio's own line reader gives up at 64 KiB
+
+
+class RpcError(Exception):
+    """An error that crosses the wire: what a handler raises, and what `request` raises when the peer answers with one.
+
+    Wire: {"code": code, "message": message, "data": data}; `data` is left out when it is None.
+    id: of the message that was wrong, where it could be read.
+    """
+
+    def __init__(self, code: int, message: str, data: Any = None, *, id: RequestId | None = None) -> None:
+        super().__init__(code, message, data)
+        self.code = code
+        self.message = message
+        self.data = data
+        self.id = id
+
+    def __str__(self) -> str:
+        details = self.data.get("details") if isinstance(self.data, dict) else None
+        return f"{self.message} ({self.code})" + (f": {details}" if details else "")
+
+
+# --- bytes to messages ---------------------------------------------------------------------------
+
+
+def decode(data: bytes) -> Message:
+    """Return the one message that `data` holds.
+
+    Raises RpcError, and never anything else: -32700 when the bytes are not JSON, -32600 when the
+    JSON is no message.
+    """
+    return check(parse(data))
+
+
+def parse(data: bytes) -> Any:
+    """Return the JSON value that `data` holds, as strict as RFC 8259: UTF-8, no NaN, no repeated key.
+
+    Raises RpcError -32700.
+    """
+    try:
+        text = data.decode("utf-8")
+        value = _DECODER.decode(text)
+        if "\\ud" in text or "\\uD" in text:
+            _refuse_lone_surrogates(value)
+    # Not only JSONDecodeError: deep nesting and numbers of over 4,300 digits raise these.
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise RpcError(PARSE_ERROR, "Parse error", {"details": f"the message is not JSON: {reason}"}) from None
+    return value
+
+
+def check(value: Any) -> Message:
+    """Return `value` when it is a request, a notification or an answer; raise RpcError -32600 otherwise."""
+    if not isinstance(value, dict):
+        raise _invalid(f"a message is a JSON object, not {_kind(value)}", None)
+    id = value.get("id")
+    # MUST: a string or integer id, never null (2026-07-28 basic#requests). True is an int to Python only.
+    readable = isinstance(id, str) or type(id) is int
+    if value.get("jsonrpc") != "2.0":
+        raise _invalid('"jsonrpc" must be "2.0"', id if readable else None)
+    if "method" in value:
+        problem = _request_problem(value)
+        if problem is None and "id" in value and not readable:
+            problem = f'"id" must be a string or an integer, not {_kind(id)}'
+    else:
+        problem = _answer_problem(value)
+        # An error may lack its id where the request's could not be read; older peers write null then.
+        if problem is None and not readable and not (id is None and "error" in value):
+            problem = f'"id" of an answer must be a string or an integer, not {_kind(id)}'
+    if problem is not None:
+        raise _invalid(problem, id if readable else None)
+    return value
+
+
+def _request_problem(value: Message) -> str | None:
+    if not isinstance(value["method"], str):
+        return f'"method" must be a string, not {_kind(value["method"])}'
+    if "result" in value or "error" in value:
+        return 'a message has either "method", or "result", or "error"'
+    if not isinstance(value.get("params", {}), dict):
+        return f'"params" must be an object, not {_kind(value["params"])}'
+    return None
+
+
+def _answer_problem(value: Message) -> str | None:
+    if ("result" in value) == ("error" in value):
+        return 'a message has either "method", or "result", or "error"'
+    if "result" in value:
+        return None if isinstance(value["result"], dict) else '"result" must be an object'
+    error = value["error"]
+    if isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str):
+        return None
+    return '"error" must be an object with an integer "code" and a string "message"'
+
+
+def _invalid(details: str, id: RequestId | None) -> RpcError:
+    return RpcError(INVALID_REQUEST, "Invalid request", {"details": details}, id=id)
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is repeated")
+    return members
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits[:20]} is too large")
+    return number
+
+
+def _refuse_lone_surrogates(value: Any) -> None:
+    # Half a character, "\ud800", is valid JSON text that no UTF-8 encoder can write.
+    json.dumps(value, ensure_ascii=False).encode("utf-8")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_refuse_repeated_keys, parse_constant=_refuse_constant, parse_float=_finite_float
+)
+
+# --- messages to bytes ---------------------------------------------------------------------------
+
+# ASCII only, so that no reader can mistake U+2028 or U+0085 for the end of a line.
+_encode_text = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+def encode(message: Message | list[Message]) -> bytes:
+    """Return the bytes of a message, or of a batch, with the newline that ends it.
+
+    Raises ValueError or TypeError for what JSON cannot hold: NaN, half a surrogate pair, an
+    object of the program. Nothing is half written then.
+    """
+    text = _encode_text(message)
+    if "\\ud" in text:
+        _refuse_lone_surrogates(message)
+    # MUST NOT contain embedded newlines (2026-07-28 basic/transports/stdio): the encoder escapes them.
+    return text.encode("ascii") + b"\n"
+
+
+def request(id: RequestId, method: str, params: Params) -> Message:
+    return {"jsonrpc": "2.0", "id": id, "method": method, "params": params}
+
+
+def notification(method: str, params: Params | None = None) -> Message:
+    return {"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params})
+
+
+def result(id: RequestId, value: Result) -> Message:
+    return {"jsonrpc": "2.0", "id": id, "result": value}
+
+
+def error(id: RequestId | None, problem: RpcError) -> Message:
+    body = {"code": problem.code, "message": problem.message} | ({} if problem.data is None else {"data": problem.data})
+    # MUST: "the same ID as the request", left out where it could not be read (2026-07-28 basic#error-responses).
+    return {"jsonrpc": "2.0"} | ({} if id is None else {"id": id}) | {"error": body}
+
+
+# --- newline framing -----------------------------------------------------------------------------
+
+
+class Framer:
+    """Cuts a byte stream into messages, at b"\\n" alone, whatever the borders of the chunks.
+
+    >>> Framer().feed(b'{"jsonrpc":"2.0","method":"a"}\\n{"jsonrpc":')
+    [{'jsonrpc': '2.0', 'method': 'a'}]
+
+    A line that is no message comes out as the RpcError to answer with, in its place in the order;
+    a line of more than `max_line` bytes too, and it is skipped as it arrives, never stored. A JSON
+    array comes out as a list that is not checked: whether batches are welcome depends on the
+    revision, which this file does not know.
+    """
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self.max_line = max_line
+        self._parts: list[bytes] = []  # of the line that has not ended yet
+        self._size = 0  # bytes in _parts, counted on when the line is too long to be kept
+
+    def feed(self, chunk: bytes) -> list[Message | list[Any] | RpcError]:
+        """Return what the chunk completes; `feed(b"\\n")` at the end of input completes a last line without newline."""
+        *lines, rest = chunk.split(b"\n")
+        items = []
+        for line in lines:
+            self._keep(line)
+            whole, size = b"".join(self._parts), self._size
+            self._parts, self._size = [], 0
+            if size > self.max_line:
+                details = f"the line has more than {self.max_line} bytes (option max_line)"
+                items.append(_invalid(details, None))
+            elif whole.strip():
+                items.append(_read_line(whole))
+        self._keep(rest)
+        return items
+
+    def _keep(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size <= self.max_line:
+            self._parts.append(part)
+        else:
+            self._parts = []
+
+
+def _read_line(line: bytes) -> Message | list[Any] | RpcError:
+    try:
+        value = parse(line)
+        return value if isinstance(value, list) else check(value)
+    except RpcError as problem:
+        return problem

@@ -1,0 +1,302 @@
+"""A connection with memory: request ids, tasks in flight, cancellation, timeouts.
+
+`dispatcher.py` answers one message; a peer keeps a conversation. It gives each incoming request a
+task of its own, so that nothing waits in line, and matches each incoming answer with the request
+that waits for it. It does not know whether it is client or server: both ends are a Peer.
+
+Spec: 2025-11-25 basic/lifecycle#timeouts; 2026-07-28 basic/patterns/cancellation, basic/patterns/progress.
+Wire: → {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"progressToken":7}, …}}
+      ← {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}
+      ← {"jsonrpc":"2.0","id":7,"result":{…}}
+
+The peer owns one task per request being answered and one future per request waiting; `drain` and
+`fail` end them. The transport belongs to whoever made it.
+
+Deliberately absent: stateless HTTP has no peer, since there is nothing to remember.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from . import jsonrpc
+from .dispatcher import Call, Dispatch, Send, Session
+from .jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, Message, Params, RequestId, Result, RpcError
+
+logger = logging.getLogger("mcp_min")
+
+OnProgress = Callable[[float, float | None, str | None], object]
+
+MAX_IN_FLIGHT = 16_384  # requests being answered; past it, reading pauses
+MAX_UNSENT = 256  # answers that wait for a slow reader; past it, reading pauses
+MAX_BATCH = 1_000  # members of one 2025-03-26 batch
+
+
+class ConnectionClosed(ConnectionError):
+    """No answer will come: the connection is gone."""
+
+
+class _Waiting:
+    """A request of ours that has no answer yet."""
+
+    def __init__(self, timeout: float | None, max_timeout: float | None, on_progress: OnProgress | None) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[Result] = self.loop.create_future()
+        self.on_progress = on_progress
+        self.timeout = timeout
+        self.give_up_at = None if max_timeout is None else self.loop.time() + max_timeout
+        self.timer: asyncio.TimerHandle | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Start the timeout anew, under the absolute cap."""
+        if self.timer is not None:
+            self.timer.cancel()
+        if self.timeout is not None:
+            at = self.loop.time() + self.timeout
+            self.timer = self.loop.call_at(at if self.give_up_at is None else min(at, self.give_up_at), self._expire)
+
+    def _expire(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError(f"no answer within {self.timeout} seconds"))
+
+
+class Peer:
+    """One end of a connection: `write` sends a message, `dispatch` answers one, `receive` takes one in."""
+
+    def __init__(self, write: Send, dispatch: Dispatch, *, principal: str | None = None) -> None:
+        self.session = Session(self._notify)
+        self.batches = False  # set where 2025-03-26 is negotiated
+        self._write = write
+        self._dispatch = dispatch
+        self._principal = principal
+        self._ids = itertools.count(1)
+        self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
+        self._answering: dict[RequestId, tuple[Call, asyncio.Task[None]]] = {}  # theirs, by their ids
+        self._tasks: set[asyncio.Task[Any]] = set()  # everything this peer has started
+        self._unsent = 0  # answers that are being written
+        self._room = asyncio.Event()  # set when an answer has left or a task has ended
+        self._closed: ConnectionClosed | None = None
+
+    # --- what comes in ---------------------------------------------------------------------------
+
+    async def run(self, messages: AsyncIterator[Message]) -> None:
+        """Receive until the other end closes; requests that wait for an answer then fail with ConnectionClosed."""
+        reason = ConnectionClosed("the other end closed the connection")
+        try:
+            async for message in messages:
+                self.receive(message)
+                while self._unsent > MAX_UNSENT or len(self._answering) > MAX_IN_FLIGHT:
+                    self._room.clear()
+                    await self._room.wait()
+        except ConnectionClosed as error:
+            reason = error
+        finally:
+            self.fail(reason)
+
+    def receive(self, message: Message | list[Any]) -> None:
+        """Take one checked message, or one unchecked batch, and return at once."""
+        if isinstance(message, list):
+            self._start(self._answer_batch(message))
+        elif "method" not in message:
+            self._resolve(message)
+        elif "id" in message:
+            self._receive_request(message)
+        else:
+            self._receive_notification(message)
+
+    def _receive_request(self, message: Message) -> None:
+        id = message["id"]
+        if id in self._answering:
+            # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
+            details = f"the id {id!r} belongs to a request that is still being answered"
+            self._start(self._send(jsonrpc.error(id, RpcError(INVALID_REQUEST, "Invalid request", {"details": details}))))
+            return
+        call = Call(self._write, self.request, self.session, self._principal)
+        self._answering[id] = (call, self._start(self._answer(message, call)))
+
+    async def _answer(self, message: Message, call: Call) -> None:
+        id = message["id"]
+        try:
+            answer = await self._dispatch(message, call)
+            if answer is not None:
+                await self._send(answer)
+        finally:
+            if self._answering.get(id, (None,))[0] is call:
+                del self._answering[id]
+            self._room.set()
+
+    async def _answer_batch(self, batch: list[Any]) -> None:
+        """Spec: 2025-03-26 basic#batching: one array in, at most one array out."""
+        answers: list[Message] = []
+
+        async def answer(member: Any) -> None:
+            try:
+                message = jsonrpc.check(member)
+                if "id" in message and "method" in message:
+                    reply = await self._dispatch(message, Call(self._write, self.request, self.session, self._principal))
+                else:
+                    reply = self.receive(message)
+            except RpcError as problem:
+                reply = jsonrpc.error(problem.id, problem)
+            if reply is not None:
+                answers.append(reply)
+
+        if self.batches and 0 < len(batch) <= MAX_BATCH:
+            await asyncio.gather(*map(answer, batch))
+        else:
+            details = f"an array of 1 to {MAX_BATCH} messages is accepted where 2025-03-26 was negotiated, and nowhere else"
+            await self._send(jsonrpc.error(None, RpcError(INVALID_REQUEST, "Invalid request", {"details": details})))
+        if answers:
+            await self._send(answers)
+
+    def _receive_notification(self, message: Message) -> None:
+        params = message.get("params", {})
+        if message["method"] == "notifications/cancelled":
+            self.cancel(params.get("requestId"))
+        elif message["method"] == "notifications/progress":
+            self._progress(params)
+        self._start(self._dispatch(message, Call(session=self.session, principal=self._principal)))
+
+    def cancel(self, id: Any) -> None:
+        """Stop answering a request; an unknown id is ignored, since the answer may be on its way.
+
+        MUST NOT send any further messages for it (2026-07-28 basic/transports/stdio#cancellation).
+        """
+        if isinstance(id, (str, int)) and id in self._answering:
+            call, task = self._answering.pop(id)
+            call.open = False
+            task.cancel()
+
+    # --- what goes out ---------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        params: Params,
+        *,
+        timeout: float | None = None,
+        max_timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> Result:
+        """Send one request and wait for its answer.
+
+        Spec: 2026-07-28 basic#requests, basic/patterns/cancellation#timeouts.
+        timeout and max_timeout are in seconds, None waits for ever: `timeout` begins anew with
+        each progress notification, `max_timeout` does not.
+        on_progress(progress, total, message) may be `def` or `async def`.
+
+        Raises RpcError when the peer answered with an error, ConnectionClosed when it never will,
+        TimeoutError. On timeout or cancellation the request has been sent and
+        `notifications/cancelled` follows it; the peer may have acted on it.
+        """
+        if self._closed is not None:
+            raise self._closed
+        id = next(self._ids)
+        if timeout is not None or on_progress is not None:
+            # SHOULD be unique across active requests: the request's own id is.
+            params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
+        waiting = self._waiting[id] = _Waiting(timeout, max_timeout, on_progress)
+        try:
+            await self._write(jsonrpc.request(id, method, params))
+            return await waiting.answer
+        except (asyncio.CancelledError, TimeoutError) as error:
+            # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation).
+            if method != "initialize" and self._closed is None:
+                reason = str(error) if isinstance(error, TimeoutError) else "the caller no longer waits"
+                self._start(self._notify(jsonrpc.notification("notifications/cancelled", {"requestId": id, "reason": reason})))
+            raise
+        finally:
+            del self._waiting[id]
+            waiting.answer.cancel()
+            if waiting.timer is not None:
+                waiting.timer.cancel()
+
+    async def notify(self, method: str, params: Params | None = None) -> None:
+        """Send a notification. Raises ConnectionClosed."""
+        await self._write(jsonrpc.notification(method, params))
+
+    def _resolve(self, message: Message) -> None:
+        waiting = self._waiting.get(message["id"]) if message.get("id") is not None else None
+        if waiting is None or waiting.answer.done():
+            # SHOULD ignore an answer that arrives after the cancellation (basic/patterns/cancellation).
+            logger.debug("an answer that nobody waits for: %.200r", message)
+        elif "result" in message:
+            waiting.answer.set_result(message["result"])
+        else:
+            problem = message["error"]
+            waiting.answer.set_exception(RpcError(problem["code"], problem["message"], problem.get("data")))
+
+    def _progress(self, params: Params) -> None:
+        token, progress = params.get("progressToken"), params.get("progress")
+        waiting = self._waiting.get(token) if isinstance(token, (str, int)) else None
+        if waiting is None or not isinstance(progress, (int, float)):
+            return
+        waiting.renew()
+        if waiting.on_progress is not None:
+            self._start(call_back(waiting.on_progress, progress, params.get("total"), params.get("message")))
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def fail(self, reason: ConnectionClosed) -> None:
+        """Fail what waits for an answer, and whatever is asked from now on; what is being answered goes on."""
+        self._closed = self._closed or reason
+        for waiting in self._waiting.values():
+            if not waiting.answer.done():
+                waiting.answer.set_exception(reason)
+        self.session.close()
+
+    async def drain(self, timeout: float) -> bool:
+        """Let requests in flight be answered for up to `timeout` seconds, then cancel them; False if a task remains."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+        for id in list(self._answering):
+            self.cancel(id)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=0.1)
+        return not self._tasks
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _notify(self, message: Message) -> None:
+        try:
+            await self._write(message)
+        except ConnectionClosed as error:
+            logger.debug("not sent, the connection is closed: %s (%s)", message.get("method"), error)
+
+    async def _send(self, answer: Message | list[Message]) -> None:
+        self._unsent += 1
+        try:
+            await self._write(answer)
+        except ConnectionClosed as error:
+            logger.debug("an answer was lost: %s", error)
+        # encode() refused it before a byte was written: the request still wants its answer.
+        except (TypeError, ValueError) as error:
+            logger.error("the answer is not JSON: %s", error)
+            details = "the server made an answer that is not JSON"
+            problem = RpcError(INTERNAL_ERROR, "Internal error", {"details": details})
+            await self._send(jsonrpc.error(answer.get("id"), problem))
+        finally:
+            self._unsent -= 1
+            self._room.set()
+
+
+async def call_back(function: Callable[..., object], *args: Any) -> Any:
+    """Call a user's callback, `def` or `async def`; an exception in it is logged, since nobody waits for it."""
+    try:
+        value = function(*args)
+        return await value if inspect.isawaitable(value) else value
+    except Exception:
+        logger.exception("a callback failed: %r", function)
+        return None
