@@ -99,7 +99,9 @@ class Dispatcher:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            answer = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error", {"details": "the work was cancelled"}))
+            answer = jsonrpc.error(
+                id, RpcError(INTERNAL_ERROR, "Internal error", {"details": "the work was cancelled"})
+            )
         # A handler may call sys.exit(); asyncio would end the whole process for it.
         except (Exception, SystemExit):
             logger.exception("%s failed", message["method"])
@@ -116,4 +118,3 @@ class Dispatcher:
                 return {}
             raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": f"no method {message['method']!r}"})
         return await handler(message.get("params", {}), call)
-

@@ -1,4 +1,4 @@
-"""A message: bytes to dict and back, the error codes, one exception, newline framing.
+"""A message: bytes to dict and back, the error codes, the exceptions, newline framing.
 
 This file stands at the bottom. It turns what arrives into checked dicts and what leaves into
 bytes; every other file passes those dicts on and none wraps them.
@@ -50,6 +50,10 @@ class RpcError(Exception):
     def __str__(self) -> str:
         details = self.data.get("details") if isinstance(self.data, dict) else None
         return f"{self.message} ({self.code})" + (f": {details}" if details else "")
+
+
+class ConnectionClosed(ConnectionError):
+    """No answer will come: the connection is gone. What is known of the reason stands in the text."""
 
 
 # --- bytes to messages ---------------------------------------------------------------------------

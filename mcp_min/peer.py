@@ -26,7 +26,16 @@ from typing import Any
 
 from . import jsonrpc
 from .dispatcher import Call, Dispatch, Send, Session
-from .jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, Message, Params, RequestId, Result, RpcError
+from .jsonrpc import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    ConnectionClosed,
+    Message,
+    Params,
+    RequestId,
+    Result,
+    RpcError,
+)
 
 logger = logging.getLogger("mcp_min")
 
@@ -37,16 +46,14 @@ MAX_UNSENT = 256  # answers that wait for a slow reader; past it, reading pauses
 MAX_BATCH = 1_000  # members of one 2025-03-26 batch
 
 
-class ConnectionClosed(ConnectionError):
-    """No answer will come: the connection is gone."""
-
-
 class _Waiting:
     """A request of ours that has no answer yet."""
 
     def __init__(self, timeout: float | None, max_timeout: float | None, on_progress: OnProgress | None) -> None:
         self.loop = asyncio.get_running_loop()
         self.answer: asyncio.Future[Result] = self.loop.create_future()
+        # Somebody may have stopped waiting in the same moment; asyncio would complain of the exception.
+        self.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
         self.on_progress = on_progress
         self.timeout = timeout
         self.give_up_at = None if max_timeout is None else self.loop.time() + max_timeout
@@ -115,7 +122,9 @@ class Peer:
         if id in self._answering:
             # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
             details = f"the id {id!r} belongs to a request that is still being answered"
-            self._start(self._send(jsonrpc.error(id, RpcError(INVALID_REQUEST, "Invalid request", {"details": details}))))
+            self._start(
+                self._send(jsonrpc.error(id, RpcError(INVALID_REQUEST, "Invalid request", {"details": details})))
+            )
             return
         call = Call(self._write, self.request, self.session, self._principal)
         self._answering[id] = (call, self._start(self._answer(message, call)))
@@ -139,7 +148,9 @@ class Peer:
             try:
                 message = jsonrpc.check(member)
                 if "id" in message and "method" in message:
-                    reply = await self._dispatch(message, Call(self._write, self.request, self.session, self._principal))
+                    reply = await self._dispatch(
+                        message, Call(self._write, self.request, self.session, self._principal)
+                    )
                 else:
                     reply = self.receive(message)
             except RpcError as problem:
@@ -150,7 +161,9 @@ class Peer:
         if self.batches and 0 < len(batch) <= MAX_BATCH:
             await asyncio.gather(*map(answer, batch))
         else:
-            details = f"an array of 1 to {MAX_BATCH} messages is accepted where 2025-03-26 was negotiated, and nowhere else"
+            details = (
+                f"an array of 1 to {MAX_BATCH} messages is accepted where 2025-03-26 was negotiated, and nowhere else"
+            )
             await self._send(jsonrpc.error(None, RpcError(INVALID_REQUEST, "Invalid request", {"details": details})))
         if answers:
             await self._send(answers)
@@ -209,7 +222,9 @@ class Peer:
             # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation).
             if method != "initialize" and self._closed is None:
                 reason = str(error) if isinstance(error, TimeoutError) else "the caller no longer waits"
-                self._start(self._notify(jsonrpc.notification("notifications/cancelled", {"requestId": id, "reason": reason})))
+                self._start(
+                    self._notify(jsonrpc.notification("notifications/cancelled", {"requestId": id, "reason": reason}))
+                )
             raise
         finally:
             del self._waiting[id]
@@ -286,7 +301,8 @@ class Peer:
             logger.error("the answer is not JSON: %s", error)
             details = "the server made an answer that is not JSON"
             problem = RpcError(INTERNAL_ERROR, "Internal error", {"details": details})
-            await self._send(jsonrpc.error(answer.get("id"), problem))
+            id = answer.get("id") if isinstance(answer, dict) else None
+            await self._send(jsonrpc.error(id, problem))
         finally:
             self._unsent -= 1
             self._room.set()

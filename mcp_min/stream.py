@@ -1,0 +1,213 @@
+"""The Transport interface; newline framing over any byte stream; sockets and the in-memory pair.
+
+`peer.py` wants messages, an operating system gives bytes. A `ByteStream` receives and sends bytes;
+`LineTransport` turns any of them into a transport. Unix sockets, TCP and memory are here, a child
+process and the process's own stdin and stdout in `stdio.py`: all share this framing.
+
+Spec: 2026-07-28 basic/transports/stdio (which allows "any similar channel"), basic/transports#custom-transports.
+Wire: one message a line, b'{"jsonrpc":"2.0","id":1,"method":"ping"}\\n'
+
+A transport owns its byte stream, and whoever made the transport closes it.
+
+Deliberately absent: TLS for TCP, and anything that authenticates; put a Unix socket behind file
+permissions and use HTTP across machines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+from . import jsonrpc
+from .jsonrpc import MAX_LINE, ConnectionClosed, Framer, Message, RpcError
+
+logger = logging.getLogger("mcp_min")
+
+CHUNK = 64 * 2**10  # bytes asked for at once, the size of a Linux pipe
+HIGH_WATER = 2**20  # bytes sent and not yet taken; past it, `send` waits for the reader
+
+
+class Transport(Protocol):
+    """What carries messages between two peers; both ends use the same three methods."""
+
+    def read(self) -> AsyncIterator[Message]:
+        """Yield what arrives. Ends on a clean close, raises ConnectionClosed on any other."""
+        ...
+
+    async def write(self, message: Message | list[Message]) -> None:
+        """Send one message, or a batch; waits while the reader is slow.
+
+        Raises TypeError or ValueError for what is not JSON, before a byte is sent, and
+        ConnectionClosed. When cancelled, the message has been sent whole or will be.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Flush, close and leave nothing behind; may be called from any task and more than once."""
+        ...
+
+
+class ByteStream(Protocol):
+    """Bytes both ways: all that `LineTransport` needs to know of a channel."""
+
+    async def receive(self) -> bytes:
+        """Return what has arrived, b"" at the end. Raises ConnectionClosed."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Take `data` at once and whole, then wait while over HIGH_WATER bytes are unsent. Raises ConnectionClosed."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class LineTransport:
+    """Messages as lines over a byte stream.
+
+    answer_garbage: a server answers a line that is no message with an error; a client logs it and
+    reads on, since it is most likely a stray print() of the server. max_line: bytes.
+    """
+
+    def __init__(self, stream: ByteStream, *, answer_garbage: bool, max_line: int = MAX_LINE) -> None:
+        self.stream = stream
+        self._answer_garbage = answer_garbage
+        self._max_line = max_line
+
+    async def read(self) -> AsyncIterator[Any]:
+        framer = Framer(self._max_line)
+        more = True
+        while more:
+            chunk = await self.stream.receive()
+            more = chunk != b""
+            for item in framer.feed(chunk or b"\n"):  # a last line may lack its newline
+                if isinstance(item, RpcError):
+                    await self._refuse(item)
+                else:
+                    yield item
+
+    async def _refuse(self, problem: RpcError) -> None:
+        if self._answer_garbage:
+            await self.write(jsonrpc.error(problem.id, problem))
+        else:
+            logger.warning("skipped a line that is no message: %s", problem)
+
+    async def write(self, message: Message | list[Message]) -> None:
+        await self.stream.send(jsonrpc.encode(message))
+
+    async def close(self) -> None:
+        await self.stream.close()
+
+
+# --- sockets -------------------------------------------------------------------------------------
+
+
+class ConnectionStream:
+    """A byte stream over the two halves that asyncio gives for a Unix or TCP socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        writer.transport.set_write_buffer_limits(high=HIGH_WATER)
+
+    async def receive(self) -> bytes:
+        try:
+            return await self._reader.read(CHUNK)
+        except ConnectionError as error:
+            raise ConnectionClosed(f"the connection broke: {error}") from None
+
+    async def send(self, data: bytes) -> None:
+        if self._writer.is_closing():
+            raise ConnectionClosed("the connection is closed")
+        self._writer.write(data)
+        try:
+            await self._writer.drain()
+        except ConnectionError as error:
+            raise ConnectionClosed(f"the connection broke: {error}") from None
+
+    async def close(self) -> None:
+        self._writer.close()
+        try:
+            # Bounded: a peer that does not read would keep the last bytes for ever.
+            await asyncio.wait_for(self._writer.wait_closed(), 1)
+        except (OSError, TimeoutError):
+            self._writer.transport.abort()
+
+
+Opened = Callable[[LineTransport], Awaitable[None]]
+
+
+async def connect_unix(path: str, *, max_line: int = MAX_LINE) -> LineTransport:
+    """Return the client's end of a Unix socket. Raises OSError."""
+    stream = ConnectionStream(*await asyncio.open_unix_connection(path))
+    return LineTransport(stream, answer_garbage=False, max_line=max_line)
+
+
+async def connect_tcp(host: str, port: int, *, max_line: int = MAX_LINE) -> LineTransport:
+    """Return the client's end of a TCP connection. Raises OSError."""
+    stream = ConnectionStream(*await asyncio.open_connection(host, port))
+    return LineTransport(stream, answer_garbage=False, max_line=max_line)
+
+
+def accept(opened: Opened, max_line: int = MAX_LINE) -> Callable[..., Awaitable[None]]:
+    """Return what `asyncio.start_server` and `start_unix_server` call: `opened` gets a transport per connection."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transport = LineTransport(ConnectionStream(reader, writer), answer_garbage=True, max_line=max_line)
+        try:
+            await opened(transport)
+        finally:
+            await transport.close()
+
+    return connected
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+class MemoryStream:
+    """One end of a pair of byte streams; what one sends, the other receives."""
+
+    def __init__(self) -> None:
+        self.other = self
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._ended = False
+        self._changed = asyncio.Event()  # set when this end's buffer has been filled, emptied or ended
+
+    async def receive(self) -> bytes:
+        while not self._chunks and not self._ended:
+            await self._wait()
+        data = b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        self._changed.set()
+        return data
+
+    async def send(self, data: bytes) -> None:
+        other = self.other
+        if other._ended:
+            raise ConnectionClosed("the other end closed the connection")
+        other._chunks.append(data)
+        other._size += len(data)
+        other._changed.set()
+        while other._size > HIGH_WATER and not other._ended:
+            await other._wait()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def close(self) -> None:
+        for end in (self, self.other):
+            end._ended = True
+            end._changed.set()
+
+
+def memory_pair() -> tuple[LineTransport, LineTransport]:
+    """Return a client's and a server's end, joined in memory: the same bytes as on a wire, without a wire."""
+    client, server = MemoryStream(), MemoryStream()
+    client.other, server.other = server, client
+    return LineTransport(client, answer_garbage=False), LineTransport(server, answer_garbage=True)
