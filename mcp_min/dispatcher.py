@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -33,7 +33,7 @@ Send = Callable[[Message], Awaitable[None]]
 Handler = Callable[[Params, Any], Awaitable[Result]]
 Next = Callable[[Message, Any], Awaitable[Result]]
 Middleware = Callable[[Next, Message, Any], Awaitable[Result]]
-Dispatch = Callable[[Message, "Call"], Awaitable[Message | None]]
+Dispatch = Callable[[Message, "Call"], Coroutine[Any, Any, Message | None]]
 
 
 class Ask(Protocol):

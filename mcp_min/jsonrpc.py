@@ -226,7 +226,7 @@ class Framer:
     def feed(self, chunk: bytes) -> list[Message | list[Any] | RpcError]:
         """Return what the chunk completes; `feed(b"\\n")` at the end of input completes a last line without newline."""
         *lines, rest = chunk.split(b"\n")
-        items = []
+        items: list[Message | list[Any] | RpcError] = []
         for line in lines:
             self._keep(line)
             whole, size = b"".join(self._parts), self._size

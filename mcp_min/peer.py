@@ -299,10 +299,9 @@ class Peer:
         # encode() refused it before a byte was written: the request still wants its answer.
         except (TypeError, ValueError) as error:
             logger.error("the answer is not JSON: %s", error)
-            details = "the server made an answer that is not JSON"
-            problem = RpcError(INTERNAL_ERROR, "Internal error", {"details": details})
-            id = answer.get("id") if isinstance(answer, dict) else None
-            await self._send(jsonrpc.error(id, problem))
+            details = "the answer that was made is not JSON"
+            id = None if isinstance(answer, list) else answer.get("id")
+            await self._send(jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error", {"details": details})))
         finally:
             self._unsent -= 1
             self._room.set()
