@@ -29,7 +29,7 @@ from .jsonrpc import INTERNAL_ERROR, METHOD_NOT_FOUND, Message, Params, Result, 
 
 logger = logging.getLogger("mcp_min")
 
-Send = Callable[[Message], Awaitable[None]]
+Send = Callable[[Message], Coroutine[Any, Any, None]]
 Handler = Callable[[Params, Any], Awaitable[Result]]
 Next = Callable[[Message, Any], Awaitable[Result]]
 Middleware = Callable[[Next, Message, Any], Awaitable[Result]]

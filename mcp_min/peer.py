@@ -113,58 +113,55 @@ class Peer:
         elif "method" not in message:
             self._resolve(message)
         elif "id" in message:
-            self._receive_request(message)
+            self._receive_request(message, self._send)
         else:
             self._receive_notification(message)
 
-    def _receive_request(self, message: Message) -> None:
+    def _receive_request(self, message: Message, reply: Send) -> asyncio.Task[None]:
         id = message["id"]
         if id in self._answering:
             # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
-            details = f"the id {id!r} belongs to a request that is still being answered"
-            self._start(
-                self._send(jsonrpc.error(id, RpcError(INVALID_REQUEST, "Invalid request", {"details": details})))
-            )
-            return
+            problem = _invalid(f"the id {id!r} belongs to a request that is still being answered")
+            return self._start(reply(jsonrpc.error(id, problem)))
         call = Call(self._write, self.request, self.session, self._principal)
-        self._answering[id] = (call, self._start(self._answer(message, call)))
+        task = self._start(self._answer(message, call, reply))
+        self._answering[id] = (call, task)
+        return task
 
-    async def _answer(self, message: Message, call: Call) -> None:
+    async def _answer(self, message: Message, call: Call, reply: Send) -> None:
         id = message["id"]
         try:
             answer = await self._dispatch(message, call)
             if answer is not None:
-                await self._send(answer)
+                await reply(answer)
         finally:
             if self._answering.get(id, (None,))[0] is call:
                 del self._answering[id]
             self._room.set()
 
     async def _answer_batch(self, batch: list[Any]) -> None:
-        """Spec: 2025-03-26 basic#batching: one array in, at most one array out."""
+        """Answer an array with one array. Spec: 2025-03-26 basic#batching."""
+        if not self.batches or not 0 < len(batch) <= MAX_BATCH:
+            problem = _invalid(f"an array is accepted where 2025-03-26 was negotiated, with 1 to {MAX_BATCH} messages")
+            await self._send(jsonrpc.error(None, problem))
+            return
         answers: list[Message] = []
+        tasks = []
 
-        async def answer(member: Any) -> None:
+        async def collect(answer: Message) -> None:
+            answers.append(answer)
+
+        for member in batch:
             try:
                 message = jsonrpc.check(member)
-                if "id" in message and "method" in message:
-                    reply = await self._dispatch(
-                        message, Call(self._write, self.request, self.session, self._principal)
-                    )
+                if "method" in message and "id" in message:
+                    tasks.append(self._receive_request(message, collect))
                 else:
-                    reply = self.receive(message)
+                    self.receive(message)
             except RpcError as problem:
-                reply = jsonrpc.error(problem.id, problem)
-            if reply is not None:
-                answers.append(reply)
-
-        if self.batches and 0 < len(batch) <= MAX_BATCH:
-            await asyncio.gather(*map(answer, batch))
-        else:
-            details = (
-                f"an array of 1 to {MAX_BATCH} messages is accepted where 2025-03-26 was negotiated, and nowhere else"
-            )
-            await self._send(jsonrpc.error(None, RpcError(INVALID_REQUEST, "Invalid request", {"details": details})))
+                answers.append(jsonrpc.error(problem.id, problem))
+        if tasks:
+            await asyncio.wait(tasks)
         if answers:
             await self._send(answers)
 
@@ -290,7 +287,7 @@ class Peer:
         except ConnectionClosed as error:
             logger.debug("not sent, the connection is closed: %s (%s)", message.get("method"), error)
 
-    async def _send(self, answer: Message | list[Message]) -> None:
+    async def _send(self, answer: Any) -> None:
         self._unsent += 1
         try:
             await self._write(answer)
@@ -305,6 +302,10 @@ class Peer:
         finally:
             self._unsent -= 1
             self._room.set()
+
+
+def _invalid(details: str) -> RpcError:
+    return RpcError(INVALID_REQUEST, "Invalid request", {"details": details})
 
 
 async def call_back(function: Callable[..., object], *args: Any) -> Any:
