@@ -1,0 +1,88 @@
+"""The messages of the benchmark, as bytes, and the check that every answer is right.
+
+    -> {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"add","arguments":{"a":7,"b":1}}}
+    <- {"jsonrpc":"2.0","id":7,"result":{"content":[{"type":"text","text":"8"}],"structuredContent":{"result":8}}}
+
+Written by hand, so that no implementation's client measures its own server. The first argument is the id, hence
+each answer differs and an answer that was swapped, lost or repeated is noticed.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+LEGACY = "2025-11-25"
+MODERN = "2026-07-28"
+ERAS = (LEGACY, MODERN)
+CLIENT = {"name": "bench", "version": "1"}
+META = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientInfo": CLIENT,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    """Return one message without a newline."""
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def initialize() -> bytes:
+    """Return the request that opens a connection before 2026-07-28."""
+    params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
+    return encode({"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params})
+
+
+def initialized() -> bytes:
+    """Return the notification that follows the answer to `initialize`."""
+    return encode({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+
+def call(request_id: int, era: str) -> bytes:
+    """Return a request to add 1 to `request_id`."""
+    params: dict[str, Any] = {"name": "add", "arguments": {"a": request_id, "b": 1}}
+    return _request(request_id, params, era)
+
+
+def measure_text(request_id: int, size: int, era: str) -> bytes:
+    """Return a request whose only argument is `size` characters of text; the tool answers their number."""
+    params: dict[str, Any] = {"name": "length", "arguments": {"text": "x" * size}}
+    return _request(request_id, params, era)
+
+
+def _request(request_id: int, params: dict[str, Any], era: str) -> bytes:
+    if era == MODERN:
+        params["_meta"] = META
+    return encode({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params})
+
+
+def check_call(answer: bytes) -> int:
+    """Return the id of the answer to `call`, or raise ValueError when the answer is wrong."""
+    request_id = json.loads(answer).get("id")
+    if not isinstance(request_id, int):
+        raise ValueError(f"not an answer to a call: {answer[:300]!r}")
+    check_number(answer, request_id, request_id + 1)
+    return request_id
+
+
+def check_number(answer: bytes, request_id: int, expected: int) -> None:
+    """Raise ValueError unless the answer to `request_id` is the number `expected`, as text and as structure."""
+    message = json.loads(answer)
+    result = message.get("result", {})
+    content = result.get("content", [{}])
+    right = (
+        message.get("id") == request_id
+        and not result.get("isError")
+        and content[0].get("text") == str(expected)
+        and result.get("structuredContent") == {"result": expected}
+    )
+    if not right:
+        raise ValueError(f"expected {expected} in the answer to {request_id}, got {answer[:300]!r}")
+
+
+def check_opened(answer: bytes) -> None:
+    """Raise ValueError unless this is the answer to `initialize`, at the revision that was asked for."""
+    message = json.loads(answer)
+    if message.get("id") != "open" or message.get("result", {}).get("protocolVersion") != LEGACY:
+        raise ValueError(f"expected an answer to initialize at {LEGACY}, got {answer[:300]!r}")
