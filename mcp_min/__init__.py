@@ -1,1 +1,75 @@
-"""The Model Context Protocol in plain asyncio."""
+"""The Model Context Protocol in plain asyncio, on the standard library alone.
+
+Read the files in this order; each adds one idea to those before it, and imports nothing below it.
+
+    The message    jsonrpc  spec  dispatcher  peer
+    The wire       stream  stdio
+    The protocol   json_schema  uri_template  signature  content  request_state  headers  context
+                   listener  features  catalogue  server  client
+    The doors      serving  __main__
+
+    from mcp_min import Server
+
+    server = Server("calculator")
+
+    @server.tool
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    server.run()
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .client import Client as Client
+    from .content import audio as audio
+    from .content import embedded as embedded
+    from .content import image as image
+    from .content import resource_link as resource_link
+    from .content import text as text
+    from .context import Context as Context
+    from .context import ToolError as ToolError
+    from .jsonrpc import ConnectionClosed as ConnectionClosed
+    from .jsonrpc import RpcError as RpcError
+    from .server import Server as Server
+    from .serving import serve as serve
+    from .serving import serve_stdio as serve_stdio
+    from .serving import serve_tcp as serve_tcp
+    from .serving import serve_unix as serve_unix
+    from .stdio import StdioServerParameters as StdioServerParameters
+
+__version__ = "0.1.0"
+
+# Where each public name lives. Imported when first used, so that a program on stdio never loads
+# what HTTP needs.
+_HOME = {
+    "Client": "client",
+    "ConnectionClosed": "jsonrpc",
+    "Context": "context",
+    "RpcError": "jsonrpc",
+    "Server": "server",
+    "StdioServerParameters": "stdio",
+    "ToolError": "context",
+    "audio": "content",
+    "embedded": "content",
+    "image": "content",
+    "resource_link": "content",
+    "serve": "serving",
+    "serve_stdio": "serving",
+    "serve_tcp": "serving",
+    "serve_unix": "serving",
+    "text": "content",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

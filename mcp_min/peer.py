@@ -89,6 +89,21 @@ class Peer:
         self._unsent = 0  # answers that are being written
         self._room = asyncio.Event()  # set when an answer has left or a task has ended
         self._closed: ConnectionClosed | None = None
+        self._end = asyncio.Event()
+
+    @property
+    def closed(self) -> bool:
+        """Whether no answer can come any more."""
+        return self._closed is not None
+
+    def new_id(self) -> RequestId:
+        """Return an id that no request of ours has had."""
+        return next(self._ids)
+
+    async def wait_closed(self) -> Result:
+        """Wait until the connection is lost. Raises ConnectionClosed then."""
+        await self._end.wait()
+        raise self._closed or ConnectionClosed("the connection is closed")
 
     # --- what comes in ---------------------------------------------------------------------------
 
@@ -193,13 +208,15 @@ class Peer:
         timeout: float | None = None,
         max_timeout: float | None = None,
         on_progress: OnProgress | None = None,
+        id: RequestId | None = None,
     ) -> Result:
         """Send one request and wait for its answer.
 
         Spec: 2026-07-28 basic#requests, basic/patterns/cancellation#timeouts.
         timeout and max_timeout are in seconds, None waits for ever: `timeout` begins anew with
         each progress notification, `max_timeout` does not.
-        on_progress(progress, total, message) may be `def` or `async def`.
+        on_progress(progress, total, message) may be `def` or `async def`. id: from `new_id`, for
+        callers that must know it beforehand.
 
         Raises RpcError when the peer answered with an error, ConnectionClosed when it never will,
         TimeoutError. On timeout or cancellation the request has been sent and
@@ -207,7 +224,7 @@ class Peer:
         """
         if self._closed is not None:
             raise self._closed
-        id = next(self._ids)
+        id = id or self.new_id()
         if timeout is not None or on_progress is not None:
             # SHOULD be unique across active requests: the request's own id is.
             params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
@@ -258,6 +275,7 @@ class Peer:
     def fail(self, reason: ConnectionClosed) -> None:
         """Fail what waits for an answer, and whatever is asked from now on; what is being answered goes on."""
         self._closed = self._closed or reason
+        self._end.set()
         for waiting in self._waiting.values():
             if not waiting.answer.done():
                 waiting.answer.set_exception(reason)

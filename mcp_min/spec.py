@@ -12,7 +12,7 @@ that `<` compares their ages.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 # --- revisions -----------------------------------------------------------------------------------
 
@@ -49,18 +49,18 @@ LEGACY_METHODS: Final = frozenset(
 )
 MODERN_METHODS: Final = frozenset({"server/discover", "subscriptions/listen"})
 
-# The server capability that a method needs; methods not named here need none.
-CAPABILITY_OF: Final = {
-    "tools/list": "tools",
-    "tools/call": "tools",
-    "prompts/list": "prompts",
-    "prompts/get": "prompts",
-    "resources/list": "resources",
-    "resources/templates/list": "resources",
-    "resources/read": "resources",
-    "resources/subscribe": "resources",
-    "resources/unsubscribe": "resources",
-    "completion/complete": "completions",
+# What a capability brings to the table of methods, each family in the order that its page lists them.
+FAMILIES: Final = {
+    "tools": ("tools/list", "tools/call"),
+    "prompts": ("prompts/list", "prompts/get"),
+    "resources": (
+        "resources/list",
+        "resources/templates/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/unsubscribe",
+    ),
+    "completions": ("completion/complete",),
 }
 
 # The client capability that a request of the server needs (basic/patterns/mrtr#core-types).
@@ -94,6 +94,7 @@ LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", 
 # Members of tools, resources, templates, prompts and results that a peer of an older revision must
 # not meet, because its schema may be closed.
 MEMBER_SINCE: Final = {
+    "message": "2025-03-26",  # of progress
     "annotations": "2025-03-26",  # on tools; resources had them from the start
     "title": "2025-06-18",
     "outputSchema": "2025-06-18",
@@ -101,6 +102,13 @@ MEMBER_SINCE: Final = {
     "_meta": "2025-06-18",
     "icons": "2025-11-25",
 }
+
+
+def known_members(definition: dict[str, Any], version: str) -> dict[str, Any]:
+    """Return a definition without the members that came after this revision."""
+    return {key: value for key, value in definition.items() if MEMBER_SINCE.get(key, "") <= version}
+
+
 CONTENT_SINCE: Final = {"audio": "2025-03-26", "resource_link": "2025-06-18"}
 CAPABILITY_SINCE: Final = {"completions": "2025-03-26", "extensions": "2026-07-28"}
 

@@ -18,16 +18,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from typing import Any, Literal, Protocol
 
 from . import jsonrpc
+from .dispatcher import Dispatch
 from .jsonrpc import MAX_LINE, ConnectionClosed, Framer, Message, RpcError
+from .peer import Peer
 
 logger = logging.getLogger("mcp_min")
 
 CHUNK = 64 * 2**10  # bytes asked for at once, the size of a Linux pipe
 HIGH_WATER = 2**20  # bytes sent and not yet taken; past it, `send` waits for the reader
+
+
+Garbage = Literal["answer", "skip", "close"]
 
 
 class Transport(Protocol):
@@ -67,13 +72,15 @@ class ByteStream(Protocol):
 class LineTransport:
     """Messages as lines over a byte stream.
 
-    answer_garbage: a server answers a line that is no message with an error; a client logs it and
-    reads on, since it is most likely a stray print() of the server. max_line: bytes.
+    garbage: what a line that is no message leads to. A server answers it with an error; a client skips
+    it, since it is most likely a stray print() of the server; on TCP the server answers and closes, so
+    that a web page which posts JSON to the port gets no further than its own first line of HTTP.
+    max_line: bytes.
     """
 
-    def __init__(self, stream: ByteStream, *, answer_garbage: bool, max_line: int = MAX_LINE) -> None:
+    def __init__(self, stream: ByteStream, garbage: Garbage, max_line: int = MAX_LINE) -> None:
         self.stream = stream
-        self._answer_garbage = answer_garbage
+        self._garbage = garbage
         self._max_line = max_line
 
     async def read(self) -> AsyncIterator[Any]:
@@ -89,16 +96,34 @@ class LineTransport:
                     yield item
 
     async def _refuse(self, problem: RpcError) -> None:
-        if self._answer_garbage:
-            await self.write(jsonrpc.error(problem.id, problem))
-        else:
+        if self._garbage == "skip":
             logger.warning("skipped a line that is no message: %s", problem)
+            return
+        await self.write(jsonrpc.error(problem.id, problem))
+        if self._garbage == "close":
+            raise ConnectionClosed(f"the other end sent a line that is no message: {problem}")
 
     async def write(self, message: Message | list[Message]) -> None:
         await self.stream.send(jsonrpc.encode(message))
 
     async def close(self) -> None:
         await self.stream.close()
+
+
+async def answer(transport: Transport, dispatch: Dispatch, *, drain: float = 30, grace: float = 0.5) -> None:
+    """Be the server of one connection until its client closes it, then close the transport.
+
+    The end of input ends reading only: requests in flight get `drain` seconds to be answered. When
+    this is cancelled they get `grace` seconds.
+    """
+    peer = Peer(transport.write, dispatch)
+    patience = grace
+    try:
+        await peer.run(transport.read())
+        patience = drain
+    finally:
+        await peer.drain(patience)
+        await transport.close()
 
 
 # --- sockets -------------------------------------------------------------------------------------
@@ -136,32 +161,16 @@ class ConnectionStream:
             self._writer.transport.abort()
 
 
-Opened = Callable[[LineTransport], Awaitable[None]]
-
-
 async def connect_unix(path: str, *, max_line: int = MAX_LINE) -> LineTransport:
     """Return the client's end of a Unix socket. Raises OSError."""
     stream = ConnectionStream(*await asyncio.open_unix_connection(path))
-    return LineTransport(stream, answer_garbage=False, max_line=max_line)
+    return LineTransport(stream, "skip", max_line)
 
 
 async def connect_tcp(host: str, port: int, *, max_line: int = MAX_LINE) -> LineTransport:
     """Return the client's end of a TCP connection. Raises OSError."""
     stream = ConnectionStream(*await asyncio.open_connection(host, port))
-    return LineTransport(stream, answer_garbage=False, max_line=max_line)
-
-
-def accept(opened: Opened, max_line: int = MAX_LINE) -> Callable[..., Awaitable[None]]:
-    """Return what `asyncio.start_server` and `start_unix_server` call: `opened` gets a transport per connection."""
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        transport = LineTransport(ConnectionStream(reader, writer), answer_garbage=True, max_line=max_line)
-        try:
-            await opened(transport)
-        finally:
-            await transport.close()
-
-    return connected
+    return LineTransport(stream, "skip", max_line)
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -210,4 +219,4 @@ def memory_pair() -> tuple[LineTransport, LineTransport]:
     """Return a client's and a server's end, joined in memory: the same bytes as on a wire, without a wire."""
     client, server = MemoryStream(), MemoryStream()
     client.other, server.other = server, client
-    return LineTransport(client, answer_garbage=False), LineTransport(server, answer_garbage=True)
+    return LineTransport(client, "skip"), LineTransport(server, "answer")

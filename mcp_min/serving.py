@@ -1,0 +1,174 @@
+"""A server on a transport: `run` by the TRANSPORT variable, `serve_stdio`, `serve_unix`, `serve_tcp`.
+
+`server.py` answers messages and the transports carry them; here the two meet. `serve_*` run inside
+your event loop and do what asyncio programs expect: cancel the task, or leave the `async with`, and
+they stop. `run` is for a program that is nothing but a server: it starts the loop, handles signals,
+and alone may end the process.
+
+Spec: 2026-07-28 basic/transports/stdio#shutdown.
+
+Deliberately absent: configuration of logging. Attach a handler to the logger "mcp_min".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+from .jsonrpc import MAX_LINE
+from .server import Server
+from .stdio import StandardStreams
+from .stream import ConnectionStream, Garbage, LineTransport, Transport, answer
+
+THREADS = 32  # `def` handlers that run at once under `run`
+THREADS_DEADLINE = 0.2  # seconds that threads get to end, once all that can be answered has been
+
+Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def run(server: Server, transport: str | None = None, **options: Any) -> None:
+    """Serve until the end of input, SIGTERM or SIGINT, then return; nothing is left running.
+
+    transport: "stdio", "unix" or "tcp", by default the environment variable TRANSPORT, else stdio.
+    options: those of the `serve_…` function. Raises ValueError for another transport, RuntimeError
+    inside a running event loop. A `def` handler that does not end within the deadline is not waited
+    for: the process ends with exit status 0.
+    """
+    name = transport or os.environ.get("TRANSPORT") or "stdio"
+    if name not in _SERVE:
+        raise ValueError(f"transport {name!r}: there are {', '.join(_SERVE)}")
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_run(_SERVE[name](server, **options)))
+    else:
+        raise RuntimeError(f"run() starts an event loop of its own; inside one, await serve_{name}(server)")
+
+
+async def _run(serving: Awaitable[None]) -> None:
+    loop = asyncio.get_running_loop()
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix=_POOL)
+    loop.set_default_executor(pool)
+    task = asyncio.ensure_future(serving)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
+            loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    pool.shutdown(wait=False, cancel_futures=True)
+    if _still_busy():
+        # Nobody waits for what they compute, and a thread cannot be stopped.
+        logging.shutdown()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(0)
+
+
+_POOL = "mcp_min handler"
+
+
+def _still_busy() -> bool:
+    give_up_at = time.monotonic() + THREADS_DEADLINE
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_POOL)]
+    for thread in threads:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    return any(thread.is_alive() for thread in threads)
+
+
+async def serve(server: Server, transport: Transport) -> None:
+    """Serve one connection over any transport until its client closes it."""
+    await answer(transport, server.dispatch)
+
+
+async def serve_stdio(server: Server, *, max_line: int = MAX_LINE, drain: float = 30) -> None:
+    """Serve the process that started this one, until it closes our standard input.
+
+    Meanwhile file descriptor 1 points at stderr and 0 at the null device, so that neither print() nor a
+    child process can touch the protocol. max_line is in bytes; drain in seconds: what calls in flight
+    get to finish after the end of input.
+    """
+    async with StandardStreams() as streams:
+        await answer(LineTransport(streams, "answer", max_line), server.dispatch, drain=drain)
+
+
+@contextlib.asynccontextmanager
+async def serve_unix(server: Server, path: str, *, max_line: int = MAX_LINE) -> AsyncIterator[asyncio.Server]:
+    """Serve every client of a Unix socket while the `async with` lasts. Only the same user may connect."""
+    before = os.umask(0o177)
+    try:
+        async with _listening(server, "answer", max_line, partial(asyncio.start_unix_server, path=path)) as listening:
+            os.umask(before)
+            yield listening
+    finally:
+        os.umask(before)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+@contextlib.asynccontextmanager
+async def serve_tcp(
+    server: Server,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    max_line: int = MAX_LINE,
+    allow_unauthenticated: bool = False,
+) -> AsyncIterator[asyncio.Server]:
+    """Serve every client of a TCP port while the `async with` lasts; port 0 takes a free one.
+
+    Raises ValueError for an address beyond loopback unless allow_unauthenticated is True, since
+    nothing on such a socket says who is there.
+    """
+    if host not in ("127.0.0.1", "::1", "localhost") and not allow_unauthenticated:
+        raise ValueError(f"host {host!r}: anybody could call; give allow_unauthenticated=True, or serve HTTP with auth")
+    start = partial(asyncio.start_server, host=host, port=port)
+    async with _listening(server, "close", max_line, start) as listening:
+        yield listening
+
+
+@contextlib.asynccontextmanager
+async def _listening(
+    server: Server, garbage: Garbage, max_line: int, start: Callable[[Connected], Awaitable[asyncio.Server]]
+) -> AsyncIterator[asyncio.Server]:
+    connections: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        transport = LineTransport(ConnectionStream(reader, writer), garbage, max_line)
+        connection = asyncio.ensure_future(answer(transport, server.dispatch))
+        connections.add(connection)
+        connection.add_done_callback(connections.discard)
+
+    listening = await start(connected)
+    try:
+        yield listening
+    finally:
+        listening.close()
+        for connection in connections:
+            connection.cancel()
+        if connections:
+            await asyncio.wait(connections)
+        await listening.wait_closed()
+
+
+async def _until_stopped(serving: contextlib.AbstractAsyncContextManager[Any]) -> None:
+    async with serving as listening:
+        print("listening on", *(socket.getsockname() for socket in listening.sockets), file=sys.stderr)
+        await asyncio.Event().wait()
+
+
+_SERVE: dict[str, Callable[..., Awaitable[None]]] = {
+    "stdio": serve_stdio,
+    "unix": lambda server, **options: _until_stopped(serve_unix(server, **options)),
+    "tcp": lambda server, **options: _until_stopped(serve_tcp(server, **options)),
+}
