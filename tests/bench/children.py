@@ -7,6 +7,7 @@ does not count the load generator, and waiting costs nothing. It is the figure t
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import IO
 import environments
 
 LIFETIME = 300.0  # seconds after which a child is killed, whatever it does
-GRACE = 5.0  # seconds between the end of a child's stdin and its being killed
+GRACE = 5.0  # seconds for a child that closed its stdout to end
 SERVERS = Path(__file__).parent / "servers"
 
 
@@ -29,12 +30,11 @@ class Child:
 
     def __init__(self, python: Path, program: str, *arguments: str) -> None:
         command = [str(python), str(SERVERS / program), *arguments]
-        # stderr goes to a pipe of its own nobody reads only where that is safe; here it would mix with the table.
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("BENCH_STDERR") else subprocess.DEVNULL,
+            stderr=None if os.environ.get("BENCH_STDERR") else subprocess.DEVNULL,  # it would mix with the table
             bufsize=0,
             env=environments.environment(),
         )
@@ -47,14 +47,10 @@ class Child:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with contextlib.suppress(BrokenPipeError):
-            self.stdin.close()
-        try:
-            self.process.wait(0.0 if kind else GRACE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()  # there is nothing to save, and an HTTP server does not end with its stdin
+        self.process.wait()
         self._watchdog.cancel()
+        self.stdin.close()
         self.stdout.close()
 
     @property
@@ -98,13 +94,18 @@ class Child:
         """Return the CPU time of the process so far, in nanoseconds."""
         return cpu_ns(self.process.pid)
 
-    def resident_bytes(self) -> int:
-        """Return the physical memory of the process that it shares with nobody, in bytes."""
+    @functools.cached_property
+    def port(self) -> int:
+        """The port of an HTTP server, which prints its URL as its first line."""
+        return int(self.line().decode().rpartition(":")[2].split("/")[0])
+
+    def private_bytes(self) -> int:
+        """Return the memory of the process that belongs to no file: heap and stacks."""
         for line in Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
             name, _, value = line.partition(":")
-            if name == "Private_Dirty":
+            if name == "Anonymous":
                 return int(value.split()[0]) * 1024
-        raise RuntimeError("no Private_Dirty in smaps_rollup")
+        raise RuntimeError("no Anonymous in smaps_rollup")
 
 
 def cpu_ns(pid: int) -> int:

@@ -7,52 +7,18 @@ followed by questions that go together, as from a busy client.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import environments
 import wire
 from children import Child, wall_ns
+from rows import Row
 from tables import Sample
 
 DEPTHS = (1, 64)
 WARM_UP = 200  # calls before the clock is read
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: what runs, and how it is started."""
-
-    name: str
-    requirement: str
-    program: str
-    era: str
-    arguments: tuple[str, ...] = ()
-
-
-def rows() -> list[Row]:
-    """Return the implementations, each in the eras that it speaks."""
-    both = [
-        row
-        for era in wire.ERAS
-        for row in (
-            Row("floor", environments.BARE, "floor.py", era),
-            Row("mcp_min, async def", environments.BARE, "ours.py", era),
-            Row("mcp_min, def", environments.BARE, "ours.py", era, ("def",)),
-            Row("mcp 2.3.0", "mcp==2.3.0", "official_v2.py", era),
-        )
-    ]
-    legacy_only = [
-        Row("mcp 1.30.0", "mcp==1.30.0", "official_v1.py", wire.LEGACY),
-        Row("zeromcp 1.10.3, def", "zeromcp==1.10.3", "zero.py", wire.LEGACY),
-        Row("zeromcp 1.10.3, async def", "zeromcp==1.10.3", "zero.py", wire.LEGACY, ("async",)),
-    ]
-    return sorted(both + legacy_only, key=lambda row: row.era)
-
-
 def measure(row: Row, calls: int) -> list[Sample]:
     """Run one round of one row and return a sample for each number of calls in flight."""
-    python = environments.python_for(row.requirement)
-    with Child(python, row.program, "stdio", row.era, *row.arguments) as child:
+    with row.start("stdio") as child:
         if row.era == wire.LEGACY:
             child.send(wire.initialize() + b"\n")
             wire.check_opened(child.line())
@@ -72,7 +38,6 @@ def measure(row: Row, calls: int) -> list[Sample]:
 
 
 def _drive(child: Child, era: str, ids: range, depth: int) -> None:
-    # Everything that costs the generator time is done before or after the exchange.
     questions = [wire.call(request_id, era) + b"\n" for request_id in ids]
     answers: list[bytes] = []
     child.send(b"".join(questions[:depth]))
@@ -84,5 +49,5 @@ def _drive(child: Child, era: str, ids: range, depth: int) -> None:
         sent += len(more)
         if more:
             child.send(b"".join(more))
-    if sorted(map(wire.check_call, answers)) != list(ids):
+    if sorted(wire.check_call(answer, era) for answer in answers) != list(ids):
         raise RuntimeError("an answer was lost or came twice")

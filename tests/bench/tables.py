@@ -59,6 +59,11 @@ def render(lines: Iterable[Line]) -> str:
     return "\n".join(out)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 stream", "2 streams"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _ratio(value: float, reference: float | None) -> float | None:
     return value / reference if reference else None
 

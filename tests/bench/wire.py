@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+OLDEST = "2024-11-05"
 LEGACY = "2025-11-25"
 MODERN = "2026-07-28"
-ERAS = (LEGACY, MODERN)
 CLIENT = {"name": "bench", "version": "1"}
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
@@ -28,9 +28,9 @@ def encode(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode()
 
 
-def initialize() -> bytes:
+def initialize(era: str = LEGACY) -> bytes:
     """Return the request that opens a connection before 2026-07-28."""
-    params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": CLIENT}
+    params = {"protocolVersion": era, "capabilities": {}, "clientInfo": CLIENT}
     return encode({"jsonrpc": "2.0", "id": "open", "method": "initialize", "params": params})
 
 
@@ -41,32 +41,35 @@ def initialized() -> bytes:
 
 def call(request_id: int, era: str) -> bytes:
     """Return a request to add 1 to `request_id`."""
-    params: dict[str, Any] = {"name": "add", "arguments": {"a": request_id, "b": 1}}
-    return _request(request_id, params, era)
+    return _request(request_id, "tools/call", {"name": "add", "arguments": {"a": request_id, "b": 1}}, era)
 
 
-def measure_text(request_id: int, size: int, era: str) -> bytes:
+def length(request_id: int, size: int, era: str) -> bytes:
     """Return a request whose only argument is `size` characters of text; the tool answers their number."""
-    params: dict[str, Any] = {"name": "length", "arguments": {"text": "x" * size}}
-    return _request(request_id, params, era)
+    return _request(request_id, "tools/call", {"name": "length", "arguments": {"text": "x" * size}}, era)
 
 
-def _request(request_id: int, params: dict[str, Any], era: str) -> bytes:
+def listen(request_id: int) -> bytes:
+    """Return the request that opens an event stream in 2026-07-28."""
+    return _request(request_id, "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, MODERN)
+
+
+def _request(request_id: int, method: str, params: dict[str, Any], era: str) -> bytes:
     if era == MODERN:
         params["_meta"] = META
-    return encode({"jsonrpc": "2.0", "id": request_id, "method": "tools/call", "params": params})
+    return encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
 
 
-def check_call(answer: bytes) -> int:
+def check_call(answer: bytes, era: str) -> int:
     """Return the id of the answer to `call`, or raise ValueError when the answer is wrong."""
     request_id = json.loads(answer).get("id")
     if not isinstance(request_id, int):
         raise ValueError(f"not an answer to a call: {answer[:300]!r}")
-    check_number(answer, request_id, request_id + 1)
+    check_number(answer, request_id, request_id + 1, era)
     return request_id
 
 
-def check_number(answer: bytes, request_id: int, expected: int) -> None:
+def check_number(answer: bytes, request_id: int, expected: int, era: str) -> None:
     """Raise ValueError unless the answer to `request_id` is the number `expected`, as text and as structure."""
     message = json.loads(answer)
     result = message.get("result", {})
@@ -75,14 +78,15 @@ def check_number(answer: bytes, request_id: int, expected: int) -> None:
         message.get("id") == request_id
         and not result.get("isError")
         and content[0].get("text") == str(expected)
-        and result.get("structuredContent") == {"result": expected}
+        and (era == OLDEST or result.get("structuredContent") == {"result": expected})
+        and (era != MODERN or result.get("resultType") == "complete")
     )
     if not right:
         raise ValueError(f"expected {expected} in the answer to {request_id}, got {answer[:300]!r}")
 
 
-def check_opened(answer: bytes) -> None:
+def check_opened(answer: bytes, era: str = LEGACY) -> None:
     """Raise ValueError unless this is the answer to `initialize`, at the revision that was asked for."""
     message = json.loads(answer)
-    if message.get("id") != "open" or message.get("result", {}).get("protocolVersion") != LEGACY:
-        raise ValueError(f"expected an answer to initialize at {LEGACY}, got {answer[:300]!r}")
+    if message.get("id") != "open" or message.get("result", {}).get("protocolVersion") != era:
+        raise ValueError(f"expected an answer to initialize at {era}, got {answer[:300]!r}")

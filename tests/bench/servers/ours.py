@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from mcp_min import Server
+
+MAX_BODY = 32 * 2**20  # bytes
 
 server = Server("bench", version="1")
 
@@ -29,5 +32,17 @@ async def length(text: str) -> int:
     return len(text)
 
 
+async def serve_over_http() -> None:
+    """Serve HTTP until killed; the URL is the first line."""
+    from mcp_min import serve_http
+
+    async with serve_http(server, host="127.0.0.1", port=0, max_body=MAX_BODY) as http:
+        print(http.url, flush=True)
+        await asyncio.Event().wait()
+
+
 if __name__ == "__main__":
-    server.run("stdio")
+    if sys.argv[1] == "http":
+        asyncio.run(serve_over_http())
+    else:
+        server.run("stdio")

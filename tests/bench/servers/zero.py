@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import threading
 
 from zeromcp import McpServer
+
+MAX_BODY = 32 * 2**20  # bytes
 
 server = McpServer("bench", version="1")
 
@@ -30,8 +34,19 @@ def length(text: str) -> int:
     return len(text)
 
 
+def serve_http() -> None:
+    """Serve in a thread per connection until killed; the URL is the first line."""
+    server.post_body_limit = MAX_BODY
+    with contextlib.redirect_stdout(sys.stderr):
+        server.serve("127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server._http_server.server_address[1]}/mcp", flush=True)
+    threading.Event().wait()
+
+
 if __name__ == "__main__":
-    if sys.argv[3:] == ["async"]:
+    if sys.argv[1] == "http":
+        serve_http()
+    elif sys.argv[3:] == ["async"]:
         asyncio.run(server.stdio_async())
     else:
         server.stdio()
