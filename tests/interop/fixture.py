@@ -17,6 +17,10 @@ RESOURCES: list[Json] = [{"name": "fixed", "uri": FIXED, "mimeType": "text/plain
 TEMPLATES: list[Json] = [{"name": "about", "uriTemplate": TEMPLATE}]
 
 
+# The TypeScript client drops progress that arrives in the same read as the answer, so a pause stands between the two.
+PAUSE = 0.05  # seconds
+
+
 def schema(**properties: str) -> Json:
     """Return the schema of an object whose members are all required."""
     members = {name: {"type": kind} for name, kind in properties.items()}

@@ -38,6 +38,7 @@ async def count(session: Any, arguments: Json) -> Json:
     total = arguments["n"]
     for step in range(1, total + 1):
         await session.send_progress_notification(token, step, total, f"step {step}", request_id())
+    await asyncio.sleep(fixture.PAUSE)
     return fixture.text(f"counted to {total}")
 
 

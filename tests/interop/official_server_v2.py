@@ -47,6 +47,7 @@ async def count(ctx: Any, params: Any) -> Result:
     total = params.arguments["n"]
     for step in range(1, total + 1):
         await ctx.session.report_progress(step, total, f"step {step}")
+    await asyncio.sleep(fixture.PAUSE)
     return words(f"counted to {total}")
 
 

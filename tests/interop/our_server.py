@@ -44,6 +44,7 @@ def fail() -> str:
 async def count(n: int, ctx: Context) -> str:
     for step in range(1, n + 1):
         await ctx.progress(step, total=n, message=f"step {step}")
+    await asyncio.sleep(fixture.PAUSE)
     return f"counted to {n}"
 
 

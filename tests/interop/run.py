@@ -49,10 +49,12 @@ SERVER_V2 = Driver("mcp 2.3.0", "official_server_v2.py", "mcp==2.3.0")
 SERVER_V1 = Driver("mcp 1.30.0", "official_server_v1.py", "mcp==1.30.0", (LEGACY,))
 CLIENT_V2 = Driver("mcp 2.3.0", "official_client_v2.py", "mcp==2.3.0")
 CLIENT_V1 = Driver("mcp 1.30.0", "official_client_v1.py", "mcp==1.30.0", (LEGACY,))
+CLIENT_TS = Driver("TypeScript SDK 1.32.2", "official_client_ts.py", environments.BARE, (LEGACY,))
+CLIENTS = (CLIENT_V2, CLIENT_V1, CLIENT_TS)
 
-OURS = [(CLIENT_V2, OUR_SERVER), (CLIENT_V1, OUR_SERVER), (OUR_CLIENT, SERVER_V2), (OUR_CLIENT, SERVER_V1)]
+OURS = [*((client, OUR_SERVER) for client in CLIENTS), (OUR_CLIENT, SERVER_V2), (OUR_CLIENT, SERVER_V1)]
 # The same walks without mcp_min: they tell a fault of ours from one of theirs.
-BASELINE = [(client, server) for client in (CLIENT_V2, CLIENT_V1) for server in (SERVER_V2, SERVER_V1)]
+BASELINE = [(client, server) for client in CLIENTS for server in (SERVER_V2, SERVER_V1)]
 TRANSPORTS = ("stdio",)
 
 
