@@ -216,7 +216,7 @@ class Client:
         found = await peer.request("initialize", params, **self._timeouts)
         self._choose([found.get("protocolVersion", "")])
         self._learn(found)
-        peer.batches = self.protocol_version == spec.BATCHES
+        peer.session.batches = self.protocol_version == spec.BATCHES
         await peer.notify("notifications/initialized")
         return peer
 

@@ -52,6 +52,7 @@ class Session:
     notify: Send  # to the other end, about no request in particular
     state: dict[str, Any] = field(default_factory=dict)  # the protocol layer's, a transport never looks inside
     on_close: list[Callable[[], object]] = field(default_factory=list)
+    batches: bool = False  # whether arrays of messages are welcome, which the protocol layer decides
 
     def close(self) -> None:
         """Run what was to happen at the end of the connection, each once."""
@@ -67,6 +68,7 @@ class Call:
     request: Ask | None = None  # ask the client; None on a stateless transport
     session: Session | None = None  # None on a stateless transport
     principal: str | None = None  # who authenticated, None without authentication
+    scopes: frozenset[str] | None = None  # what the principal was granted, None where grants have no scopes
     headers: Mapping[str, str] | None = None  # of the HTTP request, names in lower case; None elsewhere
     open: bool = True  # False once answered or cancelled: nothing more may be sent about it
     close_stream: Callable[[], None] | None = None  # ends an HTTP response stream early, the answer is fetched later

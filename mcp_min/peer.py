@@ -22,6 +22,7 @@ import inspect
 import itertools
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from . import jsonrpc
@@ -76,12 +77,10 @@ class _Waiting:
 class Peer:
     """One end of a connection: `write` sends a message, `dispatch` answers one, `receive` takes one in."""
 
-    def __init__(self, write: Send, dispatch: Dispatch, *, principal: str | None = None) -> None:
+    def __init__(self, write: Send, dispatch: Dispatch) -> None:
         self.session = Session(self._notify)
-        self.batches = False  # set where 2025-03-26 is negotiated
         self._write = write
         self._dispatch = dispatch
-        self._principal = principal
         self._ids = itertools.count(1)
         self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
         self._answering: dict[RequestId, tuple[Call, asyncio.Task[None]]] = {}  # theirs, by their ids
@@ -121,24 +120,29 @@ class Peer:
         finally:
             self.fail(reason)
 
-    def receive(self, message: Message | list[Any]) -> None:
-        """Take one checked message, or one unchecked batch, and return at once."""
+    def receive(self, message: Message | list[Any], call: Call | None = None, reply: Send | None = None) -> None:
+        """Take one checked message, or one unchecked batch, and return at once.
+
+        call, reply: where a request's notifications and answer go, for a transport with more than one
+        channel; by default both go where everything goes.
+        """
+        call = call or Call(self._write, self.request)
+        call.session = self.session
         if isinstance(message, list):
-            self._start(self._answer_batch(message))
+            self._start(self._answer_batch(message, call, reply or self._send))
         elif "method" not in message:
             self._resolve(message)
         elif "id" in message:
-            self._receive_request(message, self._send)
+            self._receive_request(message, call, reply or self._send)
         else:
-            self._receive_notification(message)
+            self._receive_notification(message, call)
 
-    def _receive_request(self, message: Message, reply: Send) -> asyncio.Task[None]:
+    def _receive_request(self, message: Message, call: Call, reply: Send) -> asyncio.Task[None]:
         id = message["id"]
         if id in self._answering:
             # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
             problem = _invalid(f"the id {id!r} belongs to a request that is still being answered")
             return self._start(reply(jsonrpc.error(id, problem)))
-        call = Call(self._write, self.request, self.session, self._principal)
         task = self._start(self._answer(message, call, reply))
         self._answering[id] = (call, task)
         return task
@@ -154,11 +158,13 @@ class Peer:
                 del self._answering[id]
             self._room.set()
 
-    async def _answer_batch(self, batch: list[Any]) -> None:
+    async def _answer_batch(
+        self, batch: list[Any], call: Call, reply: Callable[[Any], Coroutine[Any, Any, None]]
+    ) -> None:
         """Answer an array with one array. Spec: 2025-03-26 basic#batching."""
-        if not self.batches or not 0 < len(batch) <= MAX_BATCH:
+        if not self.session.batches or not 0 < len(batch) <= MAX_BATCH:
             problem = _invalid(f"an array is accepted where 2025-03-26 was negotiated, with 1 to {MAX_BATCH} messages")
-            await self._send(jsonrpc.error(None, problem))
+            await reply(jsonrpc.error(None, problem))
             return
         answers: list[Message] = []
         tasks = []
@@ -170,7 +176,7 @@ class Peer:
             try:
                 message = jsonrpc.check(member)
                 if "method" in message and "id" in message:
-                    tasks.append(self._receive_request(message, collect))
+                    tasks.append(self._receive_request(message, replace(call), collect))
                 else:
                     self.receive(message)
             except RpcError as problem:
@@ -178,15 +184,15 @@ class Peer:
         if tasks:
             await asyncio.wait(tasks)
         if answers:
-            await self._send(answers)
+            await reply(answers)
 
-    def _receive_notification(self, message: Message) -> None:
+    def _receive_notification(self, message: Message, call: Call) -> None:
         params = message.get("params", {})
         if message["method"] == "notifications/cancelled":
             self.cancel(params.get("requestId"))
         elif message["method"] == "notifications/progress":
             self._progress(params)
-        self._start(self._dispatch(message, Call(session=self.session, principal=self._principal)))
+        self._start(self._dispatch(message, call))
 
     def cancel(self, id: Any) -> None:
         """Stop answering a request; an unknown id is ignored, since the answer may be on its way.
@@ -209,6 +215,7 @@ class Peer:
         max_timeout: float | None = None,
         on_progress: OnProgress | None = None,
         id: RequestId | None = None,
+        write: Send | None = None,
     ) -> Result:
         """Send one request and wait for its answer.
 
@@ -216,7 +223,7 @@ class Peer:
         timeout and max_timeout are in seconds, None waits for ever: `timeout` begins anew with
         each progress notification, `max_timeout` does not.
         on_progress(progress, total, message) may be `def` or `async def`. id: from `new_id`, for
-        callers that must know it beforehand.
+        callers that must know it beforehand. write: the channel to use, where there are several.
 
         Raises RpcError when the peer answered with an error, ConnectionClosed when it never will,
         TimeoutError. On timeout or cancellation the request has been sent and
@@ -230,7 +237,7 @@ class Peer:
             params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
         waiting = self._waiting[id] = _Waiting(timeout, max_timeout, on_progress)
         try:
-            await self._write(jsonrpc.request(id, method, params))
+            await (write or self._write)(jsonrpc.request(id, method, params))
             return await waiting.answer
         except (asyncio.CancelledError, TimeoutError) as error:
             # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation).

@@ -190,6 +190,7 @@ class Server(Catalogue):
             raise _invalid("protocolVersion must be a string, capabilities and clientInfo objects")
         if ctx.call.session is not None:
             ctx.call.session.state["caller"] = Caller(version, info, capabilities, "info")
+            ctx.call.session.batches = version == spec.BATCHES
             self._listen_for(ctx.call.session)
         info = spec.known_members(self.info, version)
         return self._described({"protocolVersion": version, "serverInfo": info}, version)
@@ -286,6 +287,9 @@ class Server(Catalogue):
         tool = self.tools.get(name) if isinstance(name, str) else None
         if tool is None:
             raise _invalid(f"name: there is no tool {name!r:.200}")
+        if ctx.call.scopes is not None and not tool.scopes <= ctx.call.scopes:
+            data = {"scopes": sorted(tool.scopes), "details": f"the tool {name} needs the scopes {sorted(tool.scopes)}"}
+            raise RpcError(spec.INSUFFICIENT_SCOPE, "Insufficient scope", data)
         arguments = _arguments(params)
         # Input errors are for the model to read and mend (2025-11-25 server/tools#error-handling).
         errors = tool.input.errors(arguments, "arguments")

@@ -30,6 +30,7 @@ RESOURCE_NOT_FOUND: Final = -32002  # until 2025-11-25; INVALID_PARAMS since
 HEADER_MISMATCH: Final = -32020
 MISSING_CLIENT_CAPABILITY: Final = -32021  # data: {"requiredCapabilities": {"sampling": {}}}
 UNSUPPORTED_VERSION: Final = -32022  # data: {"supported": ["2026-07-28"], "requested": "1900-01-01"}
+INSUFFICIENT_SCOPE: Final = 403  # our own, outside JSON-RPC's range; HTTP answers it with that status
 MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_VERSION})
 
 # --- reserved keys of `_meta` --------------------------------------------------------------------
