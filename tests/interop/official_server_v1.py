@@ -8,6 +8,8 @@ from typing import Any
 
 import fixture
 import mcp.types as types
+import over_http
+from arguments import server_transport
 from fixture import Json
 from mcp import McpError
 from mcp.server.lowlevel import Server
@@ -156,4 +158,8 @@ async def serve_stdio() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve_stdio())
+    chosen = server_transport()
+    if chosen == "stdio":
+        asyncio.run(serve_stdio())
+    else:
+        over_http.serve(server, chosen)

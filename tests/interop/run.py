@@ -55,7 +55,8 @@ CLIENTS = (CLIENT_V2, CLIENT_V1, CLIENT_TS)
 OURS = [*((client, OUR_SERVER) for client in CLIENTS), (OUR_CLIENT, SERVER_V2), (OUR_CLIENT, SERVER_V1)]
 # The same walks without mcp_min: they tell a fault of ours from one of theirs.
 BASELINE = [(client, server) for client in CLIENTS for server in (SERVER_V2, SERVER_V1)]
-TRANSPORTS = ("stdio",)
+TRANSPORTS = ("stdio", "http", "sse")
+READY = ("stdio",)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only pairs whose title contains this text")
     options = parser.parse_args()
     columns = []
-    for transport in options.transport or TRANSPORTS:
+    for transport in options.transport or READY:
         for client, server in BASELINE if options.baseline else OURS:
             for era in sorted({*client.eras} & {*server.eras}, reverse=True):
                 if options.only in f"{client.name} -> {server.name}, {transport}, {era}":
