@@ -79,7 +79,7 @@ class Peer:
 
     def __init__(self, write: Send, dispatch: Dispatch) -> None:
         self.session = Session(self._notify)
-        self._write = write
+        self.write = write
         self._dispatch = dispatch
         self._ids = itertools.count(1)
         self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
@@ -126,7 +126,7 @@ class Peer:
         call, reply: where a request's notifications and answer go, for a transport with more than one
         channel; by default both go where everything goes.
         """
-        call = call or Call(self._write, self.request)
+        call = call or Call(self.write, self.request)
         call.session = self.session
         if isinstance(message, list):
             self._start(self._answer_batch(message, call, reply or self._send))
@@ -237,7 +237,7 @@ class Peer:
             params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
         waiting = self._waiting[id] = _Waiting(timeout, max_timeout, on_progress)
         try:
-            await (write or self._write)(jsonrpc.request(id, method, params))
+            await (write or self.write)(jsonrpc.request(id, method, params))
             return await waiting.answer
         except (asyncio.CancelledError, TimeoutError) as error:
             # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation).
@@ -255,7 +255,7 @@ class Peer:
 
     async def notify(self, method: str, params: Params | None = None) -> None:
         """Send a notification. Raises ConnectionClosed."""
-        await self._write(jsonrpc.notification(method, params))
+        await self.write(jsonrpc.notification(method, params))
 
     def _resolve(self, message: Message) -> None:
         waiting = self._waiting.get(message["id"]) if message.get("id") is not None else None
@@ -308,14 +308,14 @@ class Peer:
 
     async def _notify(self, message: Message) -> None:
         try:
-            await self._write(message)
+            await self.write(message)
         except ConnectionClosed as error:
             logger.debug("not sent, the connection is closed: %s (%s)", message.get("method"), error)
 
     async def _send(self, answer: Any) -> None:
         self._unsent += 1
         try:
-            await self._write(answer)
+            await self.write(answer)
         except ConnectionClosed as error:
             logger.debug("an answer was lost: %s", error)
         # encode() refused it before a byte was written: the request still wants its answer.
