@@ -49,16 +49,13 @@ def python_for(requirement: str = BARE) -> Path:
     return python
 
 
-def node_modules_for(label: str, packages: list[str]) -> Path | None:
-    """Return a folder whose node_modules/ holds `packages` (`name@1.2.3`), or None where there is no npm."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        return None
+def node_modules_for(label: str, packages: list[str]) -> Path:
+    """Return a folder whose node_modules/ holds `packages` (`name@1.2.3`)."""
     home = cache_dir() / f"node-{label}"
     with _unfinished(home) as unfinished:
         if unfinished:
             home.mkdir(parents=True, exist_ok=True)
-            command = [npm, "install", "--prefix", str(home), "--no-audit", "--no-fund", "--no-save", "--silent"]
+            command = ["npm", "install", "--prefix", str(home), "--no-audit", "--no-fund", "--no-save", "--silent"]
             run([*command, *packages], timeout=INSTALL_TIMEOUT)
     return home
 

@@ -20,6 +20,7 @@ class Target:
 
     transport: str
     era: str
+    cells: str
     words: list[str]
 
     @property
@@ -40,6 +41,7 @@ def client_target() -> Target:
     parser = argparse.ArgumentParser()
     parser.add_argument("--transport", choices=TRANSPORTS, default="stdio")
     parser.add_argument("--era", choices=ERAS, default="modern")
+    parser.add_argument("--cells", choices=("fixture", "everything"), default="fixture")
     parser.add_argument("words", nargs="+", metavar="COMMAND or URL")
     options = parser.parse_args()
-    return Target(options.transport, options.era, options.words)
+    return Target(options.transport, options.era, options.cells, options.words)

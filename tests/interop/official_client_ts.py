@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from arguments import Target, client_target
-from walk import ROOTS, Callbacks, Json, OnProgress, report, walk
+from arguments import Target
+from driving import main
+from walk import ROOTS, Callbacks, Json, OnProgress
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "bench"))
@@ -105,7 +106,7 @@ class Subject:
         if told == "progress" and message["id"] in self._on_progress:
             self._on_progress[message["id"]](params["progress"], params.get("total"), params.get("message"))
         elif told == "log":
-            self.callbacks.logs.append(params)
+            self.callbacks.log(params)
         elif told == "updated":
             self.callbacks.updated.put_nowait(params["uri"])
         elif "ask" in message:
@@ -169,11 +170,5 @@ async def connect(target: Target, callbacks: Callbacks) -> AsyncIterator[Subject
         await process.wait()
 
 
-async def main() -> None:
-    """Walk the server named on the command line."""
-    async with connect(client_target(), Callbacks()) as subject:
-        report(await walk(subject))
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(connect))

@@ -8,12 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp.types as types
-from arguments import Target, client_target
+from arguments import Target
+from driving import main
 from mcp import ClientSession, McpError, StdioServerParameters, stdio_client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 from pydantic import AnyUrl
-from walk import ROOTS, Callbacks, Json, OnProgress, report, walk
+from walk import ROOTS, Callbacks, Json, OnProgress
 
 
 def plain(model: Any) -> Json:
@@ -89,7 +90,7 @@ async def connect(target: Target, callbacks: Callbacks) -> AsyncIterator[Subject
         return types.ListRootsResult.model_validate({"roots": ROOTS})
 
     async def log(params: Any) -> None:
-        callbacks.logs.append(plain(params))
+        callbacks.log(plain(params))
 
     async def message(message: Any) -> None:
         notification = getattr(message, "root", None)
@@ -118,11 +119,5 @@ def _streams(target: Target) -> Any:
     return streamable_http_client(target.url) if target.transport == "http" else sse_client(target.url)
 
 
-async def main() -> None:
-    """Walk the server named on the command line."""
-    async with connect(client_target(), Callbacks()) as subject:
-        report(await walk(subject))
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(connect))

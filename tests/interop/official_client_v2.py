@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import mcp_types as types
-from arguments import Target, client_target
+from arguments import Target
+from driving import main
 from mcp import Client, MCPDeprecationWarning, MCPError, StdioServerParameters
-from walk import MODERN, ROOTS, Callbacks, Json, OnProgress, report, walk
+from walk import MODERN, ROOTS, Callbacks, Json, OnProgress
 
 # Logging, sampling, roots and ping are deprecated in 2026-07-28, and here they are tried nevertheless.
 warnings.simplefilter("ignore", MCPDeprecationWarning)
@@ -98,7 +99,7 @@ async def connect(target: Target, callbacks: Callbacks) -> AsyncIterator[Subject
         return types.ListRootsResult.model_validate({"roots": ROOTS})
 
     async def log(params: Any) -> None:
-        callbacks.logs.append(plain(params))
+        callbacks.log(plain(params))
 
     async def message(message: Any) -> None:
         if isinstance(message, types.ResourceUpdatedNotification):
@@ -127,11 +128,5 @@ def _server(target: Target) -> Any:
     return sse_client(target.url)
 
 
-async def main() -> None:
-    """Walk the server named on the command line."""
-    async with connect(client_target(), Callbacks()) as subject:
-        report(await walk(subject))
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(connect))

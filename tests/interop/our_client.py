@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from arguments import Target, client_target
-from walk import MODERN, ROOTS, Callbacks, Json, OnProgress, report, walk
+from arguments import Target
+from driving import main
+from walk import MODERN, ROOTS, Callbacks, Json, OnProgress
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -80,16 +81,10 @@ async def connect(target: Target, callbacks: Callbacks) -> AsyncIterator[Subject
         on_elicit=callbacks.elicit,
         on_sample=callbacks.sample,
         roots=ROOTS,
-        on_log=callbacks.logs.append,
+        on_log=callbacks.log,
     ) as client:
         yield Subject(client, callbacks)
 
 
-async def main() -> None:
-    """Walk the server named on the command line."""
-    async with connect(client_target(), Callbacks()) as subject:
-        report(await walk(subject))
-
-
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(connect))

@@ -8,54 +8,19 @@ tests/bench/environments.py). Nothing here is collected by pytest; the exit stat
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "bench"))
-
-import environments  # noqa: E402
+from drivers import BASELINE, LEGACY, MODERN, OURS, Driver, child_variables
 
 WALK_TIMEOUT = 120.0  # seconds for one client to walk one server
-MODERN, LEGACY = "2026-07-28", "2025-11-25"
 TAIL = 2000  # characters of a broken driver's stderr that are shown
-
-
-@dataclass(frozen=True)
-class Driver:
-    """One program under this folder, and what it needs installed."""
-
-    name: str
-    program: str
-    requirement: str
-    eras: tuple[str, ...] = (MODERN, LEGACY)
-
-    def command(self) -> list[str]:
-        """Return the command that starts the program."""
-        return [str(environments.python_for(self.requirement)), str(HERE / self.program)]
-
-
-OUR_SERVER = Driver("mcp_min", "our_server.py", environments.BARE)
-OUR_CLIENT = Driver("mcp_min", "our_client.py", environments.BARE)
-SERVER_V2 = Driver("mcp 2.3.0", "official_server_v2.py", "mcp==2.3.0")
-SERVER_V1 = Driver("mcp 1.30.0", "official_server_v1.py", "mcp==1.30.0", (LEGACY,))
-CLIENT_V2 = Driver("mcp 2.3.0", "official_client_v2.py", "mcp==2.3.0")
-CLIENT_V1 = Driver("mcp 1.30.0", "official_client_v1.py", "mcp==1.30.0", (LEGACY,))
-CLIENT_TS = Driver("TypeScript SDK 1.32.2", "official_client_ts.py", environments.BARE, (LEGACY,))
-CLIENTS = (CLIENT_V2, CLIENT_V1, CLIENT_TS)
-
-OURS = [*((client, OUR_SERVER) for client in CLIENTS), (OUR_CLIENT, SERVER_V2), (OUR_CLIENT, SERVER_V1)]
-# The same walks without mcp_min: they tell a fault of ours from one of theirs.
-BASELINE = [(client, server) for client in CLIENTS for server in (SERVER_V2, SERVER_V1)]
-TRANSPORTS = ("stdio", "http", "sse")
+# HTTP+SSE belongs to the oldest revision, and nothing says how a modern message would travel on it.
+ERAS = {"stdio": {MODERN, LEGACY}, "http": {MODERN, LEGACY}, "sse": {LEGACY}}
 READY = ("stdio",)
 
 
@@ -69,26 +34,30 @@ class Column:
 
 def walk(client: Driver, server: Driver, transport: str, era: str) -> Column:
     """Run one pair to its end."""
-    arguments = ["--transport", transport, "--era", "modern" if era == MODERN else "legacy"]
-    with _target(server, transport) as target, tempfile.TemporaryFile() as words:
+    arguments = ["--transport", transport, "--era", "modern" if era == MODERN else "legacy", "--cells", server.cells]
+    with server.serve(transport) as target, tempfile.TemporaryFile() as words:
         try:
             done = subprocess.run(
                 [*client.command(), *arguments, "--", *target],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=words,
-                env=environments.environment(),
+                env=child_variables(),
                 timeout=WALK_TIMEOUT,
             )
             outcome = _outcome(done.stdout)
         except subprocess.TimeoutExpired:
-            outcome = {"revision": era, "cells": {"connect": ["fail", f"no outcome within {WALK_TIMEOUT:.0f} s"]}}
+            outcome = {"revision": "", "cells": {"connect": ["fail", f"no outcome within {WALK_TIMEOUT:.0f} s"]}}
         if "connect" in outcome["cells"]:
             words.seek(0)
             print(words.read().decode(errors="replace")[-TAIL:], file=sys.stderr)
     if outcome["revision"] != era and "connect" not in outcome["cells"]:
         outcome["cells"]["connect"] = ["fail", f"expected {era}, negotiated {outcome['revision']}"]
-    return Column(f"{client.name} -> {server.name}, {transport}, {era}", outcome["cells"])
+    return Column(_title(client, server, transport, era), outcome["cells"])
+
+
+def _title(client: Driver, server: Driver, transport: str, era: str) -> str:
+    return f"{client.name} -> {server.name}, {transport}, {era}"
 
 
 def _outcome(stdout: bytes) -> dict[str, Any]:
@@ -97,31 +66,6 @@ def _outcome(stdout: bytes) -> dict[str, Any]:
     except ValueError:
         return {"revision": "", "cells": {"connect": ["fail", "the client ended without an outcome"]}}
     return outcome
-
-
-@contextlib.contextmanager
-def _target(server: Driver, transport: str) -> Iterator[list[str]]:
-    # Yields what a client is to connect to: on stdio it starts the server itself, otherwise one is started here.
-    command = [*server.command(), "--transport", transport]
-    if transport == "stdio":
-        yield command
-        return
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environments.environment(),
-    )
-    watchdog = threading.Timer(WALK_TIMEOUT + 10, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdout is not None
-        yield [process.stdout.readline().decode().strip()]
-    finally:
-        watchdog.cancel()
-        process.kill()
-        process.communicate()
 
 
 def render(columns: list[Column]) -> str:
@@ -144,19 +88,27 @@ def main() -> int:
     """Walk the grid and print it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baseline", action="store_true", help="official clients with official servers instead")
-    parser.add_argument("--transport", action="append", choices=TRANSPORTS, help="only this one; may be repeated")
+    parser.add_argument("--transport", action="append", choices=tuple(ERAS), help="only this one; may be repeated")
     parser.add_argument("--only", default="", help="only pairs whose title contains this text")
     options = parser.parse_args()
-    columns = []
-    for transport in options.transport or READY:
-        for client, server in BASELINE if options.baseline else OURS:
-            for era in sorted({*client.eras} & {*server.eras}, reverse=True):
-                if options.only in f"{client.name} -> {server.name}, {transport}, {era}":
-                    columns.append(walk(client, server, transport, era))
+    columns = [walk(*pair) for pair in _pairs(BASELINE if options.baseline else OURS, options)]
     print(render(columns))
     outcomes = [outcome for column in columns for outcome, _ in column.cells.values()]
     print(f"{outcomes.count('pass')} passed, {outcomes.count('fail')} failed, {outcomes.count('n.a.')} not applicable")
     return 1 if "fail" in outcomes or not outcomes else 0
+
+
+def _pairs(grid: list[tuple[Driver, Driver]], options: argparse.Namespace) -> list[tuple[Driver, Driver, str, str]]:
+    pairs = []
+    for transport in options.transport or READY:
+        for client, server in grid:
+            if not (client.runnable() and server.runnable()):
+                print(f"left out: {client.name} -> {server.name}: no Node here")
+                continue
+            for era in sorted({*client.eras} & {*server.eras} & ERAS[transport], reverse=True):
+                if options.only in _title(client, server, transport, era):
+                    pairs.append((client, server, transport, era))
+    return pairs
 
 
 if __name__ == "__main__":

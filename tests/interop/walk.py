@@ -16,7 +16,6 @@ Only the standard library is used here, since this file runs in the environment 
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -44,12 +43,18 @@ class Callbacks:
         self.elicit_answer = ACCEPT
         self.asked: list[Json] = []  # the params of each elicitation and sampling request
         self.logs: list[Json] = []  # the params of each notifications/message
+        self.heard = asyncio.Event()  # set by each of these
         self.updated: asyncio.Queue[str] = asyncio.Queue()  # the uri of each resource that changed
 
     def elicit(self, params: Json) -> Json:
         """Answer `elicitation/create`."""
         self.asked.append(params)
         return self.elicit_answer
+
+    def log(self, params: Json) -> None:
+        """Take a notifications/message."""
+        self.logs.append(params)
+        self.heard.set()
 
     def sample(self, params: Json) -> Json:
         """Answer `sampling/createMessage`."""
@@ -83,26 +88,24 @@ class Subject(Protocol):
         ...
 
 
-async def walk(subject: Subject) -> Json:
-    """Run every cell in order and return {"revision": …, "cells": {cell: [outcome, why]}}."""
-    cells: dict[str, list[str]] = {}
-    for name, cell in CELLS.items():
+Cell = Callable[[Subject], Awaitable[None]]
+
+
+async def walk(subject: Subject, cells: dict[str, Cell]) -> Json:
+    """Run each cell in order and return {"revision": …, "cells": {cell: [outcome, why]}}."""
+    outcomes: dict[str, list[str]] = {}
+    for name, cell in cells.items():
         if name in subject.skips:
-            cells[name] = ["n.a.", subject.skips[name]]
+            outcomes[name] = ["n.a.", subject.skips[name]]
             continue
         try:
             async with asyncio.timeout(CELL_TIMEOUT):
                 await cell(subject)
         except Exception as error:  # whatever a library raises is a cell that failed, and the next one is still run
-            cells[name] = ["fail", _explain(error)]
+            outcomes[name] = ["fail", _explain(error)]
         else:
-            cells[name] = ["pass", ""]
-    return {"revision": subject.revision, "cells": cells}
-
-
-def report(outcome: Json) -> None:
-    """Print the outcome as the one JSON line that `run.py` reads."""
-    print(json.dumps(outcome), flush=True)
+            outcomes[name] = ["pass", ""]
+    return {"revision": subject.revision, "cells": outcomes}
 
 
 def _explain(error: BaseException) -> str:
@@ -111,12 +114,14 @@ def _explain(error: BaseException) -> str:
     return str(error) if isinstance(error, Failed) else f"{type(error).__name__}: {error}"
 
 
-def _expect(what: str, found: Any, wanted: Any) -> None:
+def expect(what: str, found: Any, wanted: Any) -> None:
+    """Raise Failed unless two values are equal."""
     if found != wanted:
         raise Failed(f"{what}: expected {wanted!r}, got {found!r}")
 
 
-def _text(result: Json) -> str:
+def text(result: Json) -> str:
+    """Return the first text of a tool's result, which must not be an error."""
     if result.get("isError"):
         raise Failed(f"the tool failed: {result.get('content')}")
     return str(result["content"][0]["text"])
@@ -124,26 +129,26 @@ def _text(result: Json) -> str:
 
 async def _tools(subject: Subject) -> None:
     tools = {tool["name"]: tool for tool in await subject.tools()}
-    _expect("tools", " ".join(sorted(tools)), TOOLS)
-    _expect("type of a", tools["add"]["inputSchema"]["properties"]["a"]["type"], "integer")
+    expect("tools", " ".join(sorted(tools)), TOOLS)
+    expect("type of a", tools["add"]["inputSchema"]["properties"]["a"]["type"], "integer")
 
 
 async def _call(subject: Subject) -> None:
-    _expect("add", _text(await subject.call("add", {"a": 40, "b": 2})), "42")
+    expect("add", text(await subject.call("add", {"a": 40, "b": 2})), "42")
     together = await asyncio.gather(*(subject.call("add", {"a": n, "b": 1}) for n in range(20)))
-    _expect("twenty at once", [_text(result) for result in together], [str(n + 1) for n in range(20)])
+    expect("twenty at once", [text(result) for result in together], [str(n + 1) for n in range(20)])
 
 
 async def _structured(subject: Subject) -> None:
     weather = next(tool for tool in await subject.tools() if tool["name"] == "weather")
-    _expect("outputSchema", sorted(weather["outputSchema"]["properties"]), ["celsius", "city"])
+    expect("outputSchema", sorted(weather["outputSchema"]["properties"]), ["celsius", "city"])
     result = await subject.call("weather", {"city": "Oslo"})
-    _expect("structuredContent", result.get("structuredContent"), {"city": "Oslo", "celsius": 21})
+    expect("structuredContent", result.get("structuredContent"), {"city": "Oslo", "celsius": 21})
 
 
 async def _tool_error(subject: Subject) -> None:
     result = await subject.call("fail", {})
-    _expect("isError", result.get("isError"), True)
+    expect("isError", result.get("isError"), True)
     if "it broke" not in result["content"][0]["text"]:
         raise Failed(f"the reason is missing: {result['content']}")
 
@@ -151,8 +156,8 @@ async def _tool_error(subject: Subject) -> None:
 async def _progress(subject: Subject) -> None:
     seen: list[tuple[float, float | None, str | None]] = []
     result = await subject.call("count", {"n": 3}, lambda *progress: seen.append(progress))
-    _expect("count", _text(result), "counted to 3")
-    _expect("progress", seen, [(n, 3, f"step {n}") for n in (1, 2, 3)])
+    expect("count", text(result), "counted to 3")
+    expect("progress", seen, [(n, 3, f"step {n}") for n in (1, 2, 3)])
 
 
 async def _logging(subject: Subject) -> None:
@@ -160,7 +165,7 @@ async def _logging(subject: Subject) -> None:
     subject.callbacks.logs.clear()
     await subject.call("chatty", {})
     seen = [(log["level"], log["data"]) for log in subject.callbacks.logs]
-    _expect("logs from info on", seen, [("info", "heard")])
+    expect("logs from info on", seen, [("info", "heard")])
 
 
 async def _cancel(subject: Subject) -> None:
@@ -169,39 +174,39 @@ async def _cancel(subject: Subject) -> None:
     await started.wait()
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
-    _expect("was_cancelled", _text(await subject.call("was_cancelled", {})), "yes")
+    expect("was_cancelled", text(await subject.call("was_cancelled", {})), "yes")
 
 
 async def _elicitation(subject: Subject) -> None:
     subject.callbacks.asked.clear()
     subject.callbacks.elicit_answer = ACCEPT
-    _expect("accepted", _text(await subject.call("ask_name", {})), "Hello, Ada")
-    _expect("message", subject.callbacks.asked[0]["message"], "Your name?")
-    _expect("schema", list(subject.callbacks.asked[0]["requestedSchema"]["properties"]), ["name"])
+    expect("accepted", text(await subject.call("ask_name", {})), "Hello, Ada")
+    expect("message", subject.callbacks.asked[0]["message"], "Your name?")
+    expect("schema", list(subject.callbacks.asked[0]["requestedSchema"]["properties"]), ["name"])
     subject.callbacks.elicit_answer = DECLINE
-    _expect("declined", _text(await subject.call("ask_name", {})), "no name: decline")
+    expect("declined", text(await subject.call("ask_name", {})), "no name: decline")
 
 
 async def _sampling(subject: Subject) -> None:
     subject.callbacks.asked.clear()
-    _expect("sample", _text(await subject.call("ask_model", {})), "the model says Paris")
-    _expect("maxTokens", subject.callbacks.asked[0]["maxTokens"], 100)
+    expect("sample", text(await subject.call("ask_model", {})), "the model says Paris")
+    expect("maxTokens", subject.callbacks.asked[0]["maxTokens"], 100)
 
 
 async def _roots(subject: Subject) -> None:
-    _expect("roots", _text(await subject.call("ask_roots", {})), ROOTS[0]["uri"])
+    expect("roots", text(await subject.call("ask_roots", {})), ROOTS[0]["uri"])
 
 
 async def _resources(subject: Subject) -> None:
-    _expect("resources", [resource["uri"] for resource in await subject.resources()], [FIXED])
+    expect("resources", [resource["uri"] for resource in await subject.resources()], [FIXED])
     content = (await subject.read(FIXED))["contents"][0]
-    _expect("text", (content["text"], content["mimeType"]), ("fixed text", "text/plain"))
+    expect("text", (content["text"], content["mimeType"]), ("fixed text", "text/plain"))
 
 
 async def _templates(subject: Subject) -> None:
     templates = [template["uriTemplate"] for template in await subject.templates()]
-    _expect("templates", templates, ["note://about/{topic}"])
-    _expect("text", (await subject.read(TOPIC))["contents"][0]["text"], "a note about asyncio")
+    expect("templates", templates, ["note://about/{topic}"])
+    expect("text", (await subject.read(TOPIC))["contents"][0]["text"], "a note about asyncio")
 
 
 async def _missing_resource(subject: Subject) -> None:
@@ -209,33 +214,33 @@ async def _missing_resource(subject: Subject) -> None:
         result = await subject.read(MISSING)
     except Exception as error:
         # 2026-07-28 server/resources#error-handling: -32602, where it was -32002 before.
-        _expect("code", subject.code(error), -32602 if subject.revision == MODERN else -32002)
+        expect("code", subject.code(error), -32602 if subject.revision == MODERN else -32002)
     else:
         raise Failed(f"a missing resource was read: {result}")
 
 
 async def _updates(subject: Subject) -> None:
-    _expect("updated", await subject.watch(FIXED, lambda: subject.call("touch", {})), FIXED)
+    expect("updated", await subject.watch(FIXED, lambda: subject.call("touch", {})), FIXED)
 
 
 async def _prompts(subject: Subject) -> None:
     (prompt,) = await subject.prompts()
-    _expect("prompt", (prompt["name"], [argument["name"] for argument in prompt["arguments"]]), ("greet", ["who"]))
+    expect("prompt", (prompt["name"], [argument["name"] for argument in prompt["arguments"]]), ("greet", ["who"]))
     message = (await subject.prompt("greet", {"who": "Ada"}))["messages"][0]
-    _expect("message", (message["role"], message["content"]["text"]), ("user", "Greet Ada"))
+    expect("message", (message["role"], message["content"]["text"]), ("user", "Greet Ada"))
 
 
 async def _completion(subject: Subject) -> None:
     ref = {"type": "ref/prompt", "name": "greet"}
     result = await subject.complete(ref, {"name": "who", "value": "A"})
-    _expect("values", result["completion"]["values"], ["Ada", "Alan"])
+    expect("values", result["completion"]["values"], ["Ada", "Alan"])
 
 
 async def _ping(subject: Subject) -> None:
     await subject.ping()
 
 
-CELLS: dict[str, Callable[[Subject], Awaitable[None]]] = {
+CELLS: dict[str, Cell] = {
     "list tools": _tools,
     "call": _call,
     "structured": _structured,
