@@ -22,14 +22,12 @@ import environments
 
 LIFETIME = 300.0  # seconds after which a child is killed, whatever it does
 GRACE = 5.0  # seconds for a child that closed its stdout to end
-SERVERS = Path(__file__).parent / "servers"
 
 
 class Child:
     """One server process, used as a context manager; its stdin and stdout are unbuffered pipes."""
 
-    def __init__(self, python: Path, program: str, *arguments: str) -> None:
-        command = [str(python), str(SERVERS / program), *arguments]
+    def __init__(self, command: list[str]) -> None:
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

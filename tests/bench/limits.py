@@ -29,6 +29,8 @@ LIMITS = (
     Limit("64 in flight", FLOOR, 3.5),
     Limit("64 in flight", OFFICIAL, 1 / 12),
     Limit("64 in flight", ZERO, 1.0),
+    Limit("stdio, 1 in flight", FLOOR, 2.0),
+    Limit("HTTP, 1 in flight", FLOOR, 2.5),
     Limit("16 connections", FLOOR, 3.0),
     Limit("16 connections", OFFICIAL, 1 / 8),
     Limit("16 connections", ZERO, 1 / 2),

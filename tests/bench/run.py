@@ -5,6 +5,7 @@
     http      the same at 1, 16 and 64 kept-alive connections
     bodies    the same with a request of 1 MiB and of 16 MiB
     sse       the same for round trips over HTTP+SSE, on 1 and 16 streams
+    client    the CPU of a client per call, on stdio and over HTTP, against a server written by hand
     memory    what a session and an idle event stream weigh
 
 It makes an environment for each implementation (see environments.py), runs them in turn, round after round, so that
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import client_load
 import http_load
 import limits
 import memory_load
@@ -77,6 +79,9 @@ MODES: dict[str, Callable[[argparse.Namespace], Any]] = {
     "bodies": lambda options: run_calls("bodies", rows.HTTP, options, http_load.measure_bodies),
     "sse": lambda options: run_calls("sse", rows.SSE, options, lambda row: sse_load.measure(row, options.calls)),
     "memory": run_memory,
+    "client": lambda options: run_calls(
+        "client", rows.CLIENTS, options, lambda row: client_load.measure(row, options.calls)
+    ),
 }
 
 

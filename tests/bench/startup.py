@@ -19,6 +19,7 @@ from statistics import median
 import environments
 import wire
 from children import Child, wall_ns
+from rows import Row
 
 TIMEOUT = 60.0  # seconds for one child
 LIMIT = 1.5  # times asyncio by hand, promised for each figure
@@ -98,9 +99,9 @@ def _run(code: str) -> bytes:
 
 def _first_answer(program: str) -> Callable[[], int]:
     def spawn() -> int:
-        python = environments.python_for()
+        command = Row("", environments.BARE, program, wire.LEGACY).command("stdio")
         start = time.perf_counter_ns()
-        with Child(python, program, "stdio", wire.LEGACY) as child:
+        with Child(command) as child:
             child.send(wire.initialize() + b"\n")
             answer = child.line()
             spent = time.perf_counter_ns() - start

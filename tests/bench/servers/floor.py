@@ -16,6 +16,11 @@ OPENED = {
     "capabilities": {"tools": {}},
     "serverInfo": {"name": "floor", "version": "1"},
 }
+# A client that is measured against the floor may ask for the list before its first call.
+FIXED: dict[str, dict[str, Any]] = {
+    "initialize": OPENED,
+    "tools/list": {"tools": [{"name": "add", "inputSchema": {"type": "object"}}]},
+}
 MODERN_PARTS = {
     "resultType": "complete",
     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "floor", "version": "1"}},
@@ -27,8 +32,8 @@ def answer(line: bytes, extra: dict[str, Any]) -> bytes | None:
     message = json.loads(line)
     if "id" not in message:
         return None
-    if message["method"] == "initialize":
-        result: dict[str, Any] = OPENED
+    if message["method"] in FIXED:
+        result = FIXED[message["method"]]
     else:
         arguments = message["params"]["arguments"]
         total = len(arguments["text"]) if "text" in arguments else arguments["a"] + arguments["b"]

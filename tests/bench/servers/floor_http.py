@@ -31,6 +31,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             if head.startswith(b"GET"):
                 await keep_open(head, reader, writer)
                 return
+            if head.startswith(b"DELETE"):
+                writer.write(ACCEPTED)
+                continue
             length = LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
             if b"subscriptions/listen" in head:
