@@ -19,6 +19,7 @@ EXTRA: dict[str, Any] = MODERN_PARTS if ERA == "2026-07-28" else {}
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n\r\n"
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n"
+ENDED = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 MAX_HEAD = 2**16  # bytes
 streams: dict[int, asyncio.StreamWriter] = {}  # what /sse opened, by session id
 
@@ -32,7 +33,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await keep_open(head, reader, writer)
                 return
             if head.startswith(b"DELETE"):
-                writer.write(ACCEPTED)
+                writer.write(ENDED)
                 continue
             length = LENGTH.search(head)
             body = await reader.readexactly(int(length[1])) if length else b""
