@@ -479,7 +479,7 @@ async def open_transport(target: Target, **options: Any) -> Transport:
 
     if isinstance(target, (list, tuple)):
         target = stdio.StdioServerParameters(target[0], list(target[1:]))
-    return await stdio.spawn(target)
+    return await stdio.connect_stdio(target)
 
 
 def _handler(callback: Callback) -> Handler:

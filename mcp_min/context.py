@@ -27,7 +27,7 @@ from typing import Any, TypeVar
 from . import jsonrpc, spec
 from .dispatcher import Ask, Call
 from .json_schema import Schema
-from .jsonrpc import INVALID_REQUEST, Message, Params, RequestId, Result, RpcError
+from .jsonrpc import INVALID_REQUEST, Params, RequestId, Result, RpcError
 
 T = TypeVar("T")
 Question = dict[str, Any]  # {"method": "elicitation/create", "params": {…}}
@@ -61,7 +61,6 @@ class Context:
     """One request, as its handler sees it: a parameter annotated `Context` receives it."""
 
     call: Call
-    message: Message
     client: Caller
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     answers: dict[str, Any] = field(default_factory=dict)  # to earlier rounds' questions, verified
@@ -73,12 +72,12 @@ class Context:
     @property
     def request_id(self) -> RequestId | None:
         """The request's id, unique among those in flight on its connection."""
-        return self.message.get("id")
+        return self.call.message.get("id")
 
     @property
     def meta(self) -> dict[str, Any]:
         """The request's `_meta`."""
-        meta: dict[str, Any] = self.message.get("params", {}).get("_meta", {})
+        meta: dict[str, Any] = self.call.message.get("params", {}).get("_meta", {})
         return meta
 
     @property

@@ -11,17 +11,15 @@ dict, awaits the handler, and turns exceptions into error answers. It is the onl
 Every transport ends here: it makes a `Call`, which holds what only a transport can know, and
 awaits `dispatch(message, call)`. Transports and protocol know nothing else of one another.
 
-Deliberately absent: MCP. Which methods exist is the table's affair, what stands around them
-(the era of a request, an audit log) the middleware's.
+Deliberately absent: MCP. Which methods exist is the table's affair.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Protocol
 
 from . import jsonrpc
@@ -31,8 +29,7 @@ logger = logging.getLogger("mcp_min")
 
 Send = Callable[[Message], Coroutine[Any, Any, None]]
 Handler = Callable[[Params, Any], Awaitable[Result]]
-Next = Callable[[Message, Any], Awaitable[Result]]
-Middleware = Callable[[Next, Message, Any], Awaitable[Result]]
+Around = Callable[[Handler, Params, Any], Awaitable[Result]]
 Dispatch = Callable[[Message, "Call"], Coroutine[Any, Any, Message | None]]
 
 
@@ -72,51 +69,49 @@ class Call:
     headers: Mapping[str, str] | None = None  # of the HTTP request, names in lower case; None elsewhere
     open: bool = True  # False once answered or cancelled: nothing more may be sent about it
     close_stream: Callable[[], None] | None = None  # ends an HTTP response stream early, the answer is fetched later
+    message: Message = field(default_factory=dict)  # the one being answered; set by `dispatch`
 
 
 class Dispatcher:
     """A table `method -> handler(params, call)` behind one function, `dispatch`.
 
-    Middleware is `async def (call_next, message, call) -> result`; the first listed is the
-    outermost. It may pass another object on in place of `call`, and handlers receive that.
+    around(handler, params, call) stands between the two, for a protocol with something to do for every method.
     """
 
-    def __init__(self, methods: Mapping[str, Handler], middleware: Iterable[Middleware] = ()) -> None:
+    def __init__(self, methods: Mapping[str, Handler], around: Around | None = None) -> None:
         self.methods = methods
-        self._enter: Next = self._invoke
-        for layer in reversed(list(middleware)):
-            self._enter = partial(layer, self._enter)
+        self._around = around or _directly
 
     async def dispatch(self, message: Message, call: Call) -> Message | None:
         """Answer one checked message: the response to a request, None to a notification or a cancelled request.
 
         Raises nothing but CancelledError, and that only when the task that awaits it is cancelled.
         """
-        id: Any = message.get("id")  # None: a notification, whose result and errors nobody awaits
+        method, id = message["method"], message.get("id")  # no id: a notification, whose result nobody awaits
+        call.message = message
+        answer: Message = {"jsonrpc": "2.0", "id": id}
         try:
-            answer = jsonrpc.result(id, await self._enter(message, call))
+            handler = self.methods.get(method)
+            if handler is None:
+                raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": f"there is no method {method!r:.100}"})
+            answer["result"] = await self._around(handler, message.get("params", {}), call)
         except RpcError as problem:
             answer = jsonrpc.error(id, problem)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
-            answer = jsonrpc.error(
-                id, RpcError(INTERNAL_ERROR, "Internal error", {"details": "the work was cancelled"})
-            )
+            details = {"details": "the work was cancelled from within"}
+            answer = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error", details))
         # A handler may call sys.exit(); asyncio would end the whole process for it.
         except (Exception, SystemExit):
-            logger.exception("%s failed", message["method"])
+            logger.exception("%s failed", method)
             answer = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error"))
         if id is None or not call.open:
             return None
         call.open = False
         return answer
 
-    async def _invoke(self, message: Message, call: Any) -> Result:
-        handler = self.methods.get(message["method"])
-        if handler is None:
-            if "id" not in message:  # an unknown notification is none of our business
-                return {}
-            raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": f"no method {message['method']!r}"})
-        return await handler(message.get("params", {}), call)
+
+async def _directly(handler: Handler, params: Params, call: Call) -> Result:
+    return await handler(params, call)

@@ -88,54 +88,37 @@ def parse(data: bytes) -> Any:
 def check(value: Any) -> Message:
     """Return `value` when it is a request, a notification or an answer; raise RpcError -32600 otherwise."""
     if not isinstance(value, dict):
-        raise _invalid(f"a message is a JSON object, not {_kind(value)}", None)
-    id = value.get("id")
+        raise _invalid("a message is a JSON object", None)
+    id, parts = value.get("id"), value.keys() & _PARTS
     # MUST: a string or integer id, never null (2026-07-28 basic#requests). True is an int to Python only.
     readable = isinstance(id, str) or type(id) is int
+    problem = None
     if value.get("jsonrpc") != "2.0":
-        raise _invalid('"jsonrpc" must be "2.0"', id if readable else None)
-    if "method" in value:
-        problem = _request_problem(value)
-        if problem is None and "id" in value and not readable:
-            problem = f'"id" must be a string or an integer, not {_kind(id)}'
-    else:
-        problem = _answer_problem(value)
-        # An error may lack its id where the request's could not be read; older peers write null then.
-        if problem is None and not readable and not (id is None and "error" in value):
-            problem = f'"id" of an answer must be a string or an integer, not {_kind(id)}'
+        problem = '"jsonrpc" must be "2.0"'
+    elif len(parts) != 1:
+        problem = 'a message has either "method", or "result", or "error"'
+    elif not readable and ("id" in value or "result" in value) and not (id is None and "error" in value):
+        problem = '"id" must be a string or an integer'
+    elif "method" in value:
+        if not isinstance(value["method"], str) or not isinstance(value.get("params", {}), dict):
+            problem = '"method" must be a string, and "params" an object'
+    elif not isinstance(value.get("result", {}), dict) or not _is_error(value.get("error", _ERROR)):
+        problem = '"result" must be an object, "error" one with an integer "code" and a string "message"'
     if problem is not None:
         raise _invalid(problem, id if readable else None)
     return value
 
 
-def _request_problem(value: Message) -> str | None:
-    if not isinstance(value["method"], str):
-        return f'"method" must be a string, not {_kind(value["method"])}'
-    if "result" in value or "error" in value:
-        return 'a message has either "method", or "result", or "error"'
-    if not isinstance(value.get("params", {}), dict):
-        return f'"params" must be an object, not {_kind(value["params"])}'
-    return None
+_PARTS = frozenset({"method", "result", "error"})
+_ERROR = {"code": 0, "message": ""}
 
 
-def _answer_problem(value: Message) -> str | None:
-    if ("result" in value) == ("error" in value):
-        return 'a message has either "method", or "result", or "error"'
-    if "result" in value:
-        return None if isinstance(value["result"], dict) else '"result" must be an object'
-    error = value["error"]
-    if isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str):
-        return None
-    return '"error" must be an object with an integer "code" and a string "message"'
+def _is_error(value: Any) -> bool:
+    return isinstance(value, dict) and type(value.get("code")) is int and isinstance(value.get("message"), str)
 
 
 def _invalid(details: str, id: RequestId | None) -> RpcError:
     return RpcError(INVALID_REQUEST, "Invalid request", {"details": details}, id=id)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,10 +176,6 @@ def notification(method: str, params: Params | None = None) -> Message:
     return {"jsonrpc": "2.0", "method": method} | ({} if params is None else {"params": params})
 
 
-def result(id: RequestId, value: Result) -> Message:
-    return {"jsonrpc": "2.0", "id": id, "result": value}
-
-
 def error(id: RequestId | None, problem: RpcError) -> Message:
     body = {"code": problem.code, "message": problem.message} | ({} if problem.data is None else {"data": problem.data})
     # MUST: "the same ID as the request", left out where it could not be read (2026-07-28 basic#error-responses).
@@ -225,31 +204,19 @@ class Framer:
 
     def feed(self, chunk: bytes) -> list[Message | list[Any] | RpcError]:
         """Return what the chunk completes; `feed(b"\\n")` at the end of input completes a last line without newline."""
-        *lines, rest = chunk.split(b"\n")
         items: list[Message | list[Any] | RpcError] = []
-        for line in lines:
-            self._keep(line)
-            whole, size = b"".join(self._parts), self._size
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line, size = b"".join([*self._parts, end]), self._size + len(end)
             self._parts, self._size = [], 0
-            if size > self.max_line:
-                details = f"the line has more than {self.max_line} bytes (option max_line)"
-                items.append(_invalid(details, None))
-            elif whole.strip():
-                items.append(_read_line(whole))
-        self._keep(rest)
+            try:
+                if size > self.max_line:
+                    raise _invalid(f"the line has more than {self.max_line} bytes (option max_line)", None)
+                if line.strip():
+                    value = parse(line)
+                    items.append(value if isinstance(value, list) else check(value))
+            except RpcError as problem:
+                items.append(problem)
+        self._size += len(rest)
+        self._parts = [*self._parts, rest] if self._size <= self.max_line else []
         return items
-
-    def _keep(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size <= self.max_line:
-            self._parts.append(part)
-        else:
-            self._parts = []
-
-
-def _read_line(line: bytes) -> Message | list[Any] | RpcError:
-    try:
-        value = parse(line)
-        return value if isinstance(value, list) else check(value)
-    except RpcError as problem:
-        return problem

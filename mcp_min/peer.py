@@ -41,6 +41,7 @@ from .jsonrpc import (
 logger = logging.getLogger("mcp_min")
 
 OnProgress = Callable[[float, float | None, str | None], object]
+Reply = Callable[[Any], Coroutine[Any, Any, None]]  # takes an answer, or the list of answers to a batch
 
 MAX_IN_FLIGHT = 16_384  # requests being answered; past it, reading pauses
 MAX_UNSENT = 256  # answers that wait for a slow reader; past it, reading pauses
@@ -78,22 +79,21 @@ class Peer:
     """One end of a connection: `write` sends a message, `dispatch` answers one, `receive` takes one in."""
 
     def __init__(self, write: Send, dispatch: Dispatch) -> None:
-        self.session = Session(self._notify)
         self.write = write
+        self.session = Session(self._send_quietly)
         self._dispatch = dispatch
         self._ids = itertools.count(1)
         self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
-        self._answering: dict[RequestId, tuple[Call, asyncio.Task[None]]] = {}  # theirs, by their ids
+        self._answering: dict[RequestId, tuple[Call, asyncio.Task[Any]]] = {}  # theirs, by their ids
         self._tasks: set[asyncio.Task[Any]] = set()  # everything this peer has started
         self._unsent = 0  # answers that are being written
-        self._room = asyncio.Event()  # set when an answer has left or a task has ended
-        self._closed: ConnectionClosed | None = None
-        self._end = asyncio.Event()
+        self._room = asyncio.Event()  # set when a request has been dealt with
+        self._end: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
 
     @property
     def closed(self) -> bool:
         """Whether no answer can come any more."""
-        return self._closed is not None
+        return self._end.done()
 
     def new_id(self) -> RequestId:
         """Return an id that no request of ours has had."""
@@ -101,8 +101,7 @@ class Peer:
 
     async def wait_closed(self) -> Result:
         """Wait until the connection is lost. Raises ConnectionClosed then."""
-        await self._end.wait()
-        raise self._closed or ConnectionClosed("the connection is closed")
+        raise await asyncio.shield(self._end)
 
     # --- what comes in ---------------------------------------------------------------------------
 
@@ -120,79 +119,88 @@ class Peer:
         finally:
             self.fail(reason)
 
-    def receive(self, message: Message | list[Any], call: Call | None = None, reply: Send | None = None) -> None:
+    def receive(
+        self, message: Message | list[Any], call: Call | None = None, reply: Reply | None = None
+    ) -> asyncio.Task[Any] | None:
         """Take one checked message, or one unchecked batch, and return at once.
 
-        call, reply: where a request's notifications and answer go, for a transport with more than one
-        channel; by default both go where everything goes.
+        call, reply: where a request's notifications and its answer go, for a transport with more than
+        one channel; by default both go where everything goes. Returns the task that answers, if any.
         """
         call = call or Call(self.write, self.request)
         call.session = self.session
+        reply = reply or self.write
         if isinstance(message, list):
-            self._start(self._answer_batch(message, call, reply or self._send))
-        elif "method" not in message:
+            return self._start(self._answer_batch(message, call, reply))
+        if "method" not in message:
             self._resolve(message)
-        elif "id" in message:
-            self._receive_request(message, call, reply or self._send)
-        else:
-            self._receive_notification(message, call)
-
-    def _receive_request(self, message: Message, call: Call, reply: Send) -> asyncio.Task[None]:
-        id = message["id"]
-        if id in self._answering:
+            return None
+        id = message.get("id")
+        if id is None:
+            self._hear(message)
+        elif id in self._answering:
             # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
-            problem = _invalid(f"the id {id!r} belongs to a request that is still being answered")
-            return self._start(reply(jsonrpc.error(id, problem)))
+            details = f"the id {id!r} belongs to a request that is still being answered"
+            return self._start(self._send_quietly(jsonrpc.error(id, _invalid(details)), reply))
         task = self._start(self._answer(message, call, reply))
-        self._answering[id] = (call, task)
+        if id is not None:
+            self._answering[id] = (call, task)
         return task
 
-    async def _answer(self, message: Message, call: Call, reply: Send) -> None:
-        id = message["id"]
+    async def _answer(self, message: Message, call: Call, reply: Reply) -> None:
         try:
             answer = await self._dispatch(message, call)
             if answer is not None:
-                await reply(answer)
+                self._unsent += 1
+                try:
+                    await reply(answer)
+                finally:
+                    self._unsent -= 1
+        except ConnectionClosed as lost:
+            logger.debug("an answer was lost: %s", lost)
+        # encode() refused it before a byte was written: the request still wants its answer.
+        except (TypeError, ValueError) as error:
+            logger.error("the answer to %s is not JSON: %s", message["method"], error)
+            problem = RpcError(INTERNAL_ERROR, "Internal error", {"details": "the answer that was made is not JSON"})
+            await self._send_quietly(jsonrpc.error(message["id"], problem), reply)
         finally:
-            if self._answering.get(id, (None,))[0] is call:
+            id = message.get("id")
+            if id in self._answering and self._answering[id][0] is call:
                 del self._answering[id]
             self._room.set()
 
-    async def _answer_batch(
-        self, batch: list[Any], call: Call, reply: Callable[[Any], Coroutine[Any, Any, None]]
-    ) -> None:
+    async def _answer_batch(self, batch: list[Any], call: Call, reply: Reply) -> None:
         """Answer an array with one array. Spec: 2025-03-26 basic#batching."""
         if not self.session.batches or not 0 < len(batch) <= MAX_BATCH:
-            problem = _invalid(f"an array is accepted where 2025-03-26 was negotiated, with 1 to {MAX_BATCH} messages")
-            await reply(jsonrpc.error(None, problem))
+            details = f"an array is accepted where 2025-03-26 was negotiated, with 1 to {MAX_BATCH} messages"
+            await self._send_quietly(jsonrpc.error(None, _invalid(details)), reply)
             return
         answers: list[Message] = []
         tasks = []
 
         async def collect(answer: Message) -> None:
+            jsonrpc.encode(answer)  # one that is not JSON must not spoil the others
             answers.append(answer)
 
         for member in batch:
             try:
-                message = jsonrpc.check(member)
-                if "method" in message and "id" in message:
-                    tasks.append(self._receive_request(message, replace(call), collect))
-                else:
-                    self.receive(message)
+                tasks.append(self.receive(jsonrpc.check(member), replace(call), collect))
             except RpcError as problem:
                 answers.append(jsonrpc.error(problem.id, problem))
-        if tasks:
-            await asyncio.wait(tasks)
+        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
         if answers:
-            await reply(answers)
+            await self._send_quietly(answers, reply)
 
-    def _receive_notification(self, message: Message, call: Call) -> None:
+    def _hear(self, message: Message) -> None:
         params = message.get("params", {})
         if message["method"] == "notifications/cancelled":
             self.cancel(params.get("requestId"))
-        elif message["method"] == "notifications/progress":
-            self._progress(params)
-        self._start(self._dispatch(message, call))
+        token, progress = params.get("progressToken"), params.get("progress")
+        waiting = self._waiting.get(token) if isinstance(token, (str, int)) else None
+        if waiting is not None and isinstance(progress, (int, float)):
+            waiting.renew()
+            if waiting.on_progress is not None:
+                self._start(call_back(waiting.on_progress, progress, params.get("total"), params.get("message")))
 
     def cancel(self, id: Any) -> None:
         """Stop answering a request; an unknown id is ignored, since the answer may be on its way.
@@ -229,8 +237,8 @@ class Peer:
         TimeoutError. On timeout or cancellation the request has been sent and
         `notifications/cancelled` follows it; the peer may have acted on it.
         """
-        if self._closed is not None:
-            raise self._closed
+        if self.closed:
+            raise self._end.result()
         id = id or self.new_id()
         if timeout is not None or on_progress is not None:
             # SHOULD be unique across active requests: the request's own id is.
@@ -241,11 +249,10 @@ class Peer:
             return await waiting.answer
         except (asyncio.CancelledError, TimeoutError) as error:
             # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation).
-            if method != "initialize" and self._closed is None:
+            if method != "initialize" and not self.closed:
                 reason = str(error) if isinstance(error, TimeoutError) else "the caller no longer waits"
-                self._start(
-                    self._notify(jsonrpc.notification("notifications/cancelled", {"requestId": id, "reason": reason}))
-                )
+                params = {"requestId": id, "reason": reason}
+                self._start(self._send_quietly(jsonrpc.notification("notifications/cancelled", params)))
             raise
         finally:
             del self._waiting[id]
@@ -268,21 +275,12 @@ class Peer:
             problem = message["error"]
             waiting.answer.set_exception(RpcError(problem["code"], problem["message"], problem.get("data")))
 
-    def _progress(self, params: Params) -> None:
-        token, progress = params.get("progressToken"), params.get("progress")
-        waiting = self._waiting.get(token) if isinstance(token, (str, int)) else None
-        if waiting is None or not isinstance(progress, (int, float)):
-            return
-        waiting.renew()
-        if waiting.on_progress is not None:
-            self._start(call_back(waiting.on_progress, progress, params.get("total"), params.get("message")))
-
     # --- the end ---------------------------------------------------------------------------------
 
     def fail(self, reason: ConnectionClosed) -> None:
         """Fail what waits for an answer, and whatever is asked from now on; what is being answered goes on."""
-        self._closed = self._closed or reason
-        self._end.set()
+        if not self._end.done():
+            self._end.set_result(reason)
         for waiting in self._waiting.values():
             if not waiting.answer.done():
                 waiting.answer.set_exception(reason)
@@ -306,27 +304,12 @@ class Peer:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _notify(self, message: Message) -> None:
+    async def _send_quietly(self, message: Any, write: Reply | None = None) -> None:
+        """Send what nobody here waits for."""
         try:
-            await self.write(message)
-        except ConnectionClosed as error:
-            logger.debug("not sent, the connection is closed: %s (%s)", message.get("method"), error)
-
-    async def _send(self, answer: Any) -> None:
-        self._unsent += 1
-        try:
-            await self.write(answer)
-        except ConnectionClosed as error:
-            logger.debug("an answer was lost: %s", error)
-        # encode() refused it before a byte was written: the request still wants its answer.
-        except (TypeError, ValueError) as error:
-            logger.error("the answer is not JSON: %s", error)
-            details = "the answer that was made is not JSON"
-            id = None if isinstance(answer, list) else answer.get("id")
-            await self._send(jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error", {"details": details})))
-        finally:
-            self._unsent -= 1
-            self._room.set()
+            await (write or self.write)(message)
+        except ConnectionClosed as lost:
+            logger.debug("a message was lost: %s", lost)
 
 
 def _invalid(details: str) -> RpcError:

@@ -23,14 +23,15 @@ import json
 import logging
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from . import content, headers, jsonrpc, spec
 from .catalogue import Catalogue
 from .content import ToolResult
 from .context import Caller, Context, InputRequired, ToolError
-from .dispatcher import Call, Dispatcher, Handler, Middleware, Next, Session
+from .dispatcher import Call, Dispatcher, Handler, Session
 from .features import Feature
 from .jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, Params, Result, RpcError
 from .listener import Listener
@@ -38,6 +39,8 @@ from .request_state import RequestState
 from .signature import to_json
 
 logger = logging.getLogger("mcp_min")
+
+Middleware = Callable[[Handler, Params, Context], Awaitable[Result]]
 
 MAX_COMPLETIONS = 100  # values in one answer, MUST (server/utilities/completion#data-types)
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
@@ -95,19 +98,14 @@ class Server(Catalogue):
         self._show_errors = show_errors
         self._state = RequestState(state_key or secrets.token_bytes(32))
         self._middleware: list[Middleware] = []
-        self._dispatcher = Dispatcher(self.methods, [self._in_its_era])
+        self.dispatch = Dispatcher(self.methods, self._in_its_era).dispatch  # what every transport calls
 
     def middleware(self, function: Middleware) -> Middleware:
-        """Put `async def function(call_next, message, ctx)` around every message; the last added is the innermost."""
+        """Put `async def function(call_next, params, ctx)` around every handler; the last added is the innermost."""
         self._middleware.append(function)
-        self._dispatcher = Dispatcher(self.methods, [self._in_its_era, *self._middleware])
         return function
 
     # --- answering -------------------------------------------------------------------------------
-
-    async def dispatch(self, message: Message, call: Call) -> Message | None:
-        """Answer one checked message; what every transport calls."""
-        return await self._dispatcher.dispatch(message, call)
 
     async def handle(self, message: Message, *, principal: str | None = None) -> Message | None:
         """Answer one message without any connection: one dict in, one dict or None out.
@@ -125,26 +123,34 @@ class Server(Catalogue):
 
         run(self, transport, **options)
 
-    async def _in_its_era(self, call_next: Next, message: Message, call: Call) -> Result:
-        method, params = message["method"], message.get("params", {})
-        meta = params.get("_meta", {})
+    async def _in_its_era(self, handler: Handler, params: Params, call: Call) -> Result:
+        """Give a handler the `Context` of its request, and finish its result as the revision wants it."""
+        method, meta = call.message["method"], params.get("_meta", {})
         if not isinstance(meta, dict):
             raise _invalid("_meta must be an object")
-        if "id" not in message or not _is_modern(method, meta, call):
-            return await call_next(message, Context(call, message, _legacy_caller(method, call)))
-        ctx = Context(call, message, self._modern_caller(method, params, meta, call))
+        for layer in reversed(self._middleware):
+            handler = partial(layer, handler)
+        header = None if call.headers is None else call.headers.get(spec.VERSION_HEADER)
+        # A request is modern when its `_meta` or its version header says so, or its method exists nowhere else.
+        modern = spec.PROTOCOL_VERSION in meta or method in spec.MODERN_METHODS
+        if not modern and (header is None or header in spec.LEGACY or method == "initialize"):
+            state = {} if call.session is None else call.session.state
+            caller = state.get("caller") or Caller(header or spec.ASSUMED, log_level="info")
+            return await handler(params, Context(call, caller))
+        ctx = Context(call, self._modern_caller(method, params, meta, call))
         if method in spec.INPUT_METHODS:
             self._recall(params, ctx)
         try:
-            result = await call_next(message, ctx)
+            result = await handler(params, ctx)
         except InputRequired as asked:
-            state = self._state.seal(asked.answers, ctx.round + 1, method, params, call.principal)
-            result = {"resultType": "input_required", "inputRequests": asked.questions, "requestState": state}
+            sealed = self._state.seal(asked.answers, ctx.round + 1, method, params, call.principal)
+            result = {"resultType": "input_required", "inputRequests": asked.questions, "requestState": sealed}
         # MUST include resultType (basic#result-responses); SHOULD include serverInfo (basic/index#_meta).
         result = {"resultType": "complete"} | result
         if method in spec.CACHEABLE and result["resultType"] == "complete":
             result = self._caching | result
-        return result | {"_meta": {spec.SERVER_INFO: self.info} | result.get("_meta", {})}
+        own: Result = {spec.SERVER_INFO: self.info}
+        return result | {"_meta": own | result.get("_meta", {})}
 
     def _modern_caller(self, method: str, params: Params, meta: dict[str, Any], call: Call) -> Caller:
         """Check a modern request in the order that HTTP clients rely on: keys, version, headers, method, level."""
@@ -175,7 +181,7 @@ class Server(Catalogue):
             raise _invalid("inputResponses must be an object")
         ctx.responses = responses
         if "requestState" in params:
-            method, principal = ctx.message["method"], ctx.call.principal
+            method, principal = ctx.call.message["method"], ctx.call.principal
             ctx.answers, ctx.round = self._state.open(params["requestState"], method, params, principal)
 
     # --- the two beginnings ----------------------------------------------------------------------
@@ -371,22 +377,6 @@ class Server(Catalogue):
         values = await _run(self.completer, arguments, ctx)
         total = len(values)
         return {"completion": {"values": values[:MAX_COMPLETIONS], "total": total, "hasMore": total > MAX_COMPLETIONS}}
-
-
-def _is_modern(method: str, meta: dict[str, Any], call: Call) -> bool:
-    """A request is modern when its `_meta` or its version header says so, or when its method exists nowhere else."""
-    if spec.PROTOCOL_VERSION in meta or method in spec.MODERN_METHODS:
-        return True
-    header = None if call.headers is None else call.headers.get(spec.VERSION_HEADER)
-    return header is not None and header not in spec.LEGACY and method != "initialize"
-
-
-def _legacy_caller(method: str, call: Call) -> Caller:
-    if call.session is not None and "caller" in call.session.state:
-        caller: Caller = call.session.state["caller"]
-        return caller
-    header = None if call.headers is None else call.headers.get(spec.VERSION_HEADER)
-    return Caller(header if header in spec.LEGACY else spec.ASSUMED, log_level="info")
 
 
 async def _run(feature: Feature, arguments: dict[str, Any], ctx: Context) -> Any:

@@ -27,7 +27,7 @@ from typing import Any
 
 from .jsonrpc import MAX_LINE
 from .server import Server
-from .stdio import StandardStreams
+from .stdio import standard_streams
 from .stream import ConnectionStream, Garbage, LineTransport, Transport, answer
 
 THREADS = 32  # `def` handlers that run at once under `run`
@@ -98,8 +98,8 @@ async def serve_stdio(server: Server, *, max_line: int = MAX_LINE, drain: float 
     child process can touch the protocol. max_line is in bytes; drain in seconds: what calls in flight
     get to finish after the end of input.
     """
-    async with StandardStreams() as streams:
-        await answer(LineTransport(streams, "answer", max_line), server.dispatch, drain=drain)
+    async with standard_streams() as stream:
+        await answer(LineTransport(stream, "answer", max_line), server.dispatch, drain=drain)
 
 
 @contextlib.asynccontextmanager

@@ -260,7 +260,7 @@ class Sessions:
         session = self._find(id, grant)
         name, _, number = request.headers.get("last-event-id", "0-").rpartition("-")
         stream = session.streams.get(name)
-        if stream is None or not (number.isascii() and number.isdigit() or number == ""):
+        if stream is None or not ((number.isascii() and number.isdigit()) or number == ""):
             raise Refused(400, "the events after this Last-Event-ID are not kept; open a stream without it")
         if stream.attached:
             raise Refused(409, "this stream has a reader already; one stream, one reader")

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from . import jsonrpc, spec, sse
 from .dispatcher import Call, Dispatch
-from .jsonrpc import INVALID_REQUEST, METHOD_NOT_FOUND, Message, RpcError
+from .jsonrpc import INVALID_REQUEST, Message, RpcError
 
 PATHS = ("/mcp", "/mcp/")  # proxies and users write both
 EVENTS = {
@@ -283,7 +283,7 @@ class Endpoint:
         extra: Mapping[str, str] = {}
         if code == spec.INSUFFICIENT_SCOPE and self.auth is not None:
             extra = self.auth.insufficient(answer["error"]["data"]["scopes"])
-        status = STATUS.get(code, 200) if modern or code == spec.INSUFFICIENT_SCOPE else 200
+        status = STATUS.get(code or 0, 200) if modern or code == spec.INSUFFICIENT_SCOPE else 200
         return reply(answer, status, extra)
 
 

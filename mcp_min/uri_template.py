@@ -38,7 +38,7 @@ class UriTemplate:
     def match(self, uri: str) -> dict[str, str] | None:
         """Return the variables' decoded values, or None when the URI is not one of the template's.
 
-        A value that could lead a handler out of its folder is no match: "..", an absolute path, a
+        A value that could lead a handler out of its folder is no match: "..", an absolute path, "c:", a
         backslash, NUL, and, but for {+name}, a slash, whether written plainly or as %2F.
         """
         if not uri.startswith(self._literals[0]):
@@ -64,4 +64,7 @@ def _is_safe(value: str, takes_slashes: bool) -> bool:
     segments = value.split("/")
     if len(segments) > 1 and (not takes_slashes or segments[0] == ""):
         return False
-    return value != "" and ".." not in segments and "\\" not in value and "\0" not in value
+    return value != "" and ".." not in segments and not _ELSEWHERE.search(value)
+
+
+_ELSEWHERE = re.compile(r"\\|\0|^[A-Za-z]:")  # on Windows "c:x" leads to another drive
