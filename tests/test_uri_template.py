@@ -1,4 +1,4 @@
-"""URI templates: what matches, what leads out of a folder and does not, and that no template can make a match explode."""
+"""URI templates: what matches, what would lead out of a folder and does not, and that no match can explode."""
 
 from __future__ import annotations
 
