@@ -433,5 +433,6 @@ class HttpClient:
     def close(self) -> None:
         """Drop the kept connections; asyncio closes their sockets in its next step."""
         for idle in self._idle.values():
-            while idle:
-                idle.pop()[1].transport.abort()
+            for _, writer, _ in idle:
+                writer.transport.abort()
+        self._idle.clear()
