@@ -16,6 +16,7 @@ Deliberately absent: sockets, tasks and every word of MCP.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 Params = dict[str, Any]
@@ -56,6 +57,16 @@ class ConnectionClosed(ConnectionError):
     """No answer will come: the connection is gone. What is known of the reason stands in the text."""
 
 
+def invalid_request(details: str, id: RequestId | None = None) -> RpcError:
+    """Return the error for what is no message, or comes where it may not. details: what was wrong."""
+    return RpcError(INVALID_REQUEST, "Invalid request", {"details": details}, id=id)
+
+
+def invalid_params(details: str) -> RpcError:
+    """Return the error for a request that cannot be served as it stands. details: which member was wrong."""
+    return RpcError(INVALID_PARAMS, "Invalid params", {"details": details})
+
+
 # --- bytes to messages ---------------------------------------------------------------------------
 
 
@@ -68,7 +79,7 @@ def decode(data: bytes) -> Message:
     return check(parse(data))
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes | bytearray) -> Any:
     """Return the JSON value that `data` holds, as strict as RFC 8259: UTF-8, no NaN, no repeated key.
 
     Raises RpcError -32700.
@@ -88,7 +99,7 @@ def parse(data: bytes) -> Any:
 def check(value: Any) -> Message:
     """Return `value` when it is a request, a notification or an answer; raise RpcError -32600 otherwise."""
     if not isinstance(value, dict):
-        raise _invalid("a message is a JSON object", None)
+        raise invalid_request("a message is a JSON object")
     id, parts = value.get("id"), value.keys() & _PARTS
     # MUST: a string or integer id, never null (2026-07-28 basic#requests). True is an int to Python only.
     readable = isinstance(id, str) or type(id) is int
@@ -97,6 +108,7 @@ def check(value: Any) -> Message:
         problem = '"jsonrpc" must be "2.0"'
     elif len(parts) != 1:
         problem = 'a message has either "method", or "result", or "error"'
+    # An error lacks its id where the request's could not be read; older peers write null then.
     elif not readable and ("id" in value or "result" in value) and not (id is None and "error" in value):
         problem = '"id" must be a string or an integer'
     elif "method" in value:
@@ -105,7 +117,8 @@ def check(value: Any) -> Message:
     elif not isinstance(value.get("result", {}), dict) or not _is_error(value.get("error", _ERROR)):
         problem = '"result" must be an object, "error" one with an integer "code" and a string "message"'
     if problem is not None:
-        raise _invalid(problem, id if readable else None)
+        # The id of an answer is that of a request of ours, no address for an error.
+        raise invalid_request(problem, id if readable and parts <= {"method"} else None)
     return value
 
 
@@ -117,15 +130,10 @@ def _is_error(value: Any) -> bool:
     return isinstance(value, dict) and type(value.get("code")) is int and isinstance(value.get("message"), str)
 
 
-def _invalid(details: str, id: RequestId | None) -> RpcError:
-    return RpcError(INVALID_REQUEST, "Invalid request", {"details": details}, id=id)
-
-
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} is repeated")
+        raise ValueError("an object has the same key twice")
     return members
 
 
@@ -135,8 +143,8 @@ def _refuse_constant(name: str) -> Any:
 
 def _finite_float(digits: str) -> float:
     number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError(f"{digits[:20]} is too large")
+    if math.isinf(number):
+        raise ValueError(f"{digits:.20} is too large")
     return number
 
 
@@ -158,12 +166,15 @@ _encode_text = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 def encode(message: Message | list[Message]) -> bytes:
     """Return the bytes of a message, or of a batch, with the newline that ends it.
 
-    Raises ValueError or TypeError for what JSON cannot hold: NaN, half a surrogate pair, an
-    object of the program. Nothing is half written then.
+    Raises ValueError or TypeError for what JSON cannot hold: NaN, half a surrogate pair, an object
+    of the program, one that holds itself, nesting past Python's limit. Nothing is half written then.
     """
-    text = _encode_text(message)
-    if "\\ud" in text:
-        _refuse_lone_surrogates(message)
+    try:
+        text = _encode_text(message)
+        if "\\ud" in text:
+            _refuse_lone_surrogates(message)
+    except RecursionError:
+        raise ValueError("the message is nested too deeply") from None
     # MUST NOT contain embedded newlines (2026-07-28 basic/transports/stdio): the encoder escapes them.
     return text.encode("ascii") + b"\n"
 
@@ -199,24 +210,26 @@ class Framer:
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self.max_line = max_line
-        self._parts: list[bytes] = []  # of the line that has not ended yet
-        self._size = 0  # bytes in _parts, counted on when the line is too long to be kept
+        self._line = bytearray()  # what has come of the line that has not ended yet
+        self._size = 0  # of that line, counted on when it is too long to be kept
 
     def feed(self, chunk: bytes) -> list[Message | list[Any] | RpcError]:
         """Return what the chunk completes; `feed(b"\\n")` at the end of input completes a last line without newline."""
         items: list[Message | list[Any] | RpcError] = []
         *ends, rest = chunk.split(b"\n")
         for end in ends:
-            line, size = b"".join([*self._parts, end]), self._size + len(end)
-            self._parts, self._size = [], 0
+            line, size = self._line + end, self._size + len(end)
+            self._line, self._size = bytearray(), 0
             try:
                 if size > self.max_line:
-                    raise _invalid(f"the line has more than {self.max_line} bytes (option max_line)", None)
+                    raise invalid_request(f"the line has more than {self.max_line} bytes (option max_line)")
                 if line.strip():
                     value = parse(line)
                     items.append(value if isinstance(value, list) else check(value))
             except RpcError as problem:
                 items.append(problem)
+        self._line += rest
         self._size += len(rest)
-        self._parts = [*self._parts, rest] if self._size <= self.max_line else []
+        if self._size > self.max_line:
+            self._line.clear()
         return items
