@@ -85,7 +85,7 @@ def structured(rng: random.Random) -> bytes:
         if rng.random() < 0.3:
             del message[name]
     if rng.random() < 0.4:
-        del message["method"]
+        message.pop("method", None)
     return json.dumps(message, ensure_ascii=rng.random() < 0.5).encode()
 
 
