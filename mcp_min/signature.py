@@ -168,7 +168,7 @@ def _read(annotation: Any) -> Shape:
         schema, convert = _read(inner[0])
         for note in inner[1:]:
             if isinstance(note, (str, dict)):
-                schema = schema | to_json({"description": note} if isinstance(note, str) else note)
+                schema |= to_json({"description": note} if isinstance(note, str) else note)
         return schema, convert
     # The members of a Flag can be added up to values that are no members.
     if origin is typing.Literal or (isinstance(annotation, EnumType) and not issubclass(annotation, Flag)):
@@ -207,7 +207,7 @@ def _read_members(owner: str, hints: dict[str, Any], defaults: dict[str, Any], i
         if convert is not _same:
             converters[name] = convert
         with suppress(TypeError, ValueError):  # a default that JSON cannot hold is not shown
-            properties[name] = properties[name] | {"default": to_json(default)}
+            properties[name] |= {"default": to_json(default)}
     required = [name for name, default in defaults.items() if default is _EMPTY]
     schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": is_open}
     if not converters:

@@ -468,6 +468,14 @@ def test_a_function_without_docstring_or_annotations() -> None:
 def test_a_class_is_read_by_its_constructor() -> None:
     assert read_signature(Point).input_schema == POINT
 
+    class Tool:
+        def __init__(self, tags: Any) -> None: ...
+
+        __init__.__annotations__ = {"tags": set[str]}
+
+    with pytest.raises(TypeError, match=r"^Tool\(\): parameter 'tags': set\[str\] is not understood"):
+        read_signature(Tool)
+
 
 # --- the context ---------------------------------------------------------------------------------
 
