@@ -103,8 +103,8 @@ class Dispatcher:
                 raise
             details = {"details": "the work was cancelled from within"}
             answer = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error", details))
-        # A handler may call sys.exit(); asyncio would end the whole process for it.
-        except (Exception, SystemExit):
+        # A handler may call sys.exit(), for which asyncio would end the whole process, or lose a task of its group.
+        except (Exception, SystemExit, BaseExceptionGroup):
             logger.exception("%s failed", method)
             answer = jsonrpc.error(id, RpcError(INTERNAL_ERROR, "Internal error"))
         if id is None or not call.open:

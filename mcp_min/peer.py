@@ -21,58 +21,39 @@ import asyncio
 import inspect
 import itertools
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import jsonrpc
 from .dispatcher import Call, Dispatch, Send, Session
-from .jsonrpc import (
-    INTERNAL_ERROR,
-    INVALID_REQUEST,
-    ConnectionClosed,
-    Message,
-    Params,
-    RequestId,
-    Result,
-    RpcError,
-)
+from .jsonrpc import INTERNAL_ERROR, ConnectionClosed, Message, Params, RequestId, Result, RpcError
 
 logger = logging.getLogger("mcp_min")
 
 OnProgress = Callable[[float, float | None, str | None], object]
 Reply = Callable[[Any], Coroutine[Any, Any, None]]  # takes an answer, or the list of answers to a batch
 
-MAX_IN_FLIGHT = 16_384  # requests being answered; past it, reading pauses
+MAX_TASKS = 16_384  # requests being answered, and what else is going on; past it, reading pauses
 MAX_UNSENT = 256  # answers that wait for a slow reader; past it, reading pauses
 MAX_BATCH = 1_000  # members of one 2025-03-26 batch
 
 
+@dataclass(slots=True, eq=False)
 class _Waiting:
     """A request of ours that has no answer yet."""
 
-    def __init__(self, timeout: float | None, max_timeout: float | None, on_progress: OnProgress | None) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.answer: asyncio.Future[Result] = self.loop.create_future()
-        # Somebody may have stopped waiting in the same moment; asyncio would complain of the exception.
-        self.answer.add_done_callback(lambda answer: answer.cancelled() or answer.exception())
-        self.on_progress = on_progress
-        self.timeout = timeout
-        self.give_up_at = None if max_timeout is None else self.loop.time() + max_timeout
-        self.timer: asyncio.TimerHandle | None = None
-        self.renew()
+    answer: asyncio.Future[Message]
+    deadline: asyncio.Timeout
+    timeout: float | None  # seconds, begun anew by each progress notification
+    give_up_at: float  # in the loop's time, whatever the progress
+    on_progress: OnProgress | None
 
     def renew(self) -> None:
-        """Start the timeout anew, under the absolute cap."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.timeout is not None:
-            at = self.loop.time() + self.timeout
-            self.timer = self.loop.call_at(at if self.give_up_at is None else min(at, self.give_up_at), self._expire)
-
-    def _expire(self) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(TimeoutError(f"no answer within {self.timeout} seconds"))
+        if self.timeout is not None and not self.deadline.expired():
+            at = self.answer.get_loop().time() + self.timeout
+            self.deadline.reschedule(min(at, self.give_up_at))
 
 
 class Peer:
@@ -80,14 +61,14 @@ class Peer:
 
     def __init__(self, write: Send, dispatch: Dispatch) -> None:
         self.write = write
-        self.session = Session(self._send_quietly)
+        self.session = Session(write)
         self._dispatch = dispatch
         self._ids = itertools.count(1)
         self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
         self._answering: dict[RequestId, tuple[Call, asyncio.Task[Any]]] = {}  # theirs, by their ids
         self._tasks: set[asyncio.Task[Any]] = set()  # everything this peer has started
         self._unsent = 0  # answers that are being written
-        self._room = asyncio.Event()  # set when a request has been dealt with
+        self._room = asyncio.Event()  # set when a task has ended
         self._end: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
 
     @property
@@ -111,7 +92,7 @@ class Peer:
         try:
             async for message in messages:
                 self.receive(message)
-                while self._unsent > MAX_UNSENT or len(self._answering) > MAX_IN_FLIGHT:
+                while self._unsent > MAX_UNSENT or len(self._tasks) > MAX_TASKS:
                     self._room.clear()
                     await self._room.wait()
         except ConnectionClosed as error:
@@ -130,74 +111,74 @@ class Peer:
         call = call or Call(self.write, self.request)
         call.session = self.session
         reply = reply or self.write
-        if isinstance(message, list):
-            return self._start(self._answer_batch(message, call, reply))
-        if "method" not in message:
-            self._resolve(message)
-            return None
-        id = message.get("id")
-        if id is None:
-            self._hear(message)
-        elif id in self._answering:
-            # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
-            details = f"the id {id!r} belongs to a request that is still being answered"
-            return self._start(self._send_quietly(jsonrpc.error(id, _invalid(details)), reply))
+        try:
+            if isinstance(message, list):
+                return self._receive_batch(message, call, reply)
+            if "method" not in message:
+                self._resolve(message)
+                return None
+            id = message.get("id")
+            if id is None:
+                self._hear(message)
+            elif id in self._answering:
+                # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
+                raise jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
+        except RpcError as problem:
+            return self._start(self._send(jsonrpc.error(problem.id, problem), reply))
         task = self._start(self._answer(message, call, reply))
         if id is not None:
             self._answering[id] = (call, task)
         return task
 
     async def _answer(self, message: Message, call: Call, reply: Reply) -> None:
+        answer = await self._dispatch(message, call)
+        if answer is None:  # a notification's, or that of a cancelled request
+            return
+        del self._answering[message["id"]]
+        self._unsent += 1
         try:
-            answer = await self._dispatch(message, call)
-            if answer is not None:
-                self._unsent += 1
-                try:
-                    await reply(answer)
-                finally:
-                    self._unsent -= 1
+            await reply(answer)
         except ConnectionClosed as lost:
             logger.debug("an answer was lost: %s", lost)
         # encode() refused it before a byte was written: the request still wants its answer.
         except (TypeError, ValueError) as error:
             logger.error("the answer to %s is not JSON: %s", message["method"], error)
             problem = RpcError(INTERNAL_ERROR, "Internal error", {"details": "the answer that was made is not JSON"})
-            await self._send_quietly(jsonrpc.error(message["id"], problem), reply)
+            await self._send(jsonrpc.error(message["id"], problem), reply)
         finally:
-            id = message.get("id")
-            if id in self._answering and self._answering[id][0] is call:
-                del self._answering[id]
-            self._room.set()
+            self._unsent -= 1
 
-    async def _answer_batch(self, batch: list[Any], call: Call, reply: Reply) -> None:
+    def _receive_batch(self, batch: list[Any], call: Call, reply: Reply) -> asyncio.Task[None]:
         """Answer an array with one array. Spec: 2025-03-26 basic#batching."""
         if not self.session.batches or not 0 < len(batch) <= MAX_BATCH:
             details = f"an array is accepted where 2025-03-26 was negotiated, with 1 to {MAX_BATCH} messages"
-            await self._send_quietly(jsonrpc.error(None, _invalid(details)), reply)
-            return
+            raise jsonrpc.invalid_request(details)
         answers: list[Message] = []
-        tasks = []
+        tasks: list[asyncio.Task[Any] | None] = []
 
         async def collect(answer: Message) -> None:
             jsonrpc.encode(answer)  # one that is not JSON must not spoil the others
             answers.append(answer)
+
+        async def finish() -> None:
+            await asyncio.gather(*filter(None, tasks), return_exceptions=True)
+            if answers:
+                await self._send(answers, reply)
 
         for member in batch:
             try:
                 tasks.append(self.receive(jsonrpc.check(member), replace(call), collect))
             except RpcError as problem:
                 answers.append(jsonrpc.error(problem.id, problem))
-        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
-        if answers:
-            await self._send_quietly(answers, reply)
+        return self._start(finish())
 
     def _hear(self, message: Message) -> None:
-        params = message.get("params", {})
-        if message["method"] == "notifications/cancelled":
+        method, params = message["method"], message.get("params", {})
+        if method == "notifications/cancelled":
             self.cancel(params.get("requestId"))
         token, progress = params.get("progressToken"), params.get("progress")
-        waiting = self._waiting.get(token) if isinstance(token, (str, int)) else None
-        if waiting is not None and isinstance(progress, (int, float)):
+        waiting = self._waiting.get(token) if type(token) in (str, int) else None
+        if method == "notifications/progress" and waiting is not None and isinstance(progress, (int, float)):
             waiting.renew()
             if waiting.on_progress is not None:
                 self._start(call_back(waiting.on_progress, progress, params.get("total"), params.get("message")))
@@ -207,9 +188,10 @@ class Peer:
 
         MUST NOT send any further messages for it (2026-07-28 basic/transports/stdio#cancellation).
         """
-        if isinstance(id, (str, int)) and id in self._answering:
+        if type(id) in (str, int) and id in self._answering:  # True is no id, but equals 1
             call, task = self._answering.pop(id)
             call.open = False
+            call.send = call.request = None
             task.cancel()
 
     # --- what goes out ---------------------------------------------------------------------------
@@ -243,37 +225,37 @@ class Peer:
         if timeout is not None or on_progress is not None:
             # SHOULD be unique across active requests: the request's own id is.
             params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
-        waiting = self._waiting[id] = _Waiting(timeout, max_timeout, on_progress)
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Message] = loop.create_future()
+        deadline = asyncio.timeout(min((limit for limit in (timeout, max_timeout) if limit is not None), default=None))
+        give_up_at = math.inf if max_timeout is None else loop.time() + max_timeout
+        self._waiting[id] = _Waiting(answer, deadline, timeout, give_up_at, on_progress)
         try:
-            await (write or self.write)(jsonrpc.request(id, method, params))
-            return await waiting.answer
+            async with deadline:
+                await (write or self.write)(jsonrpc.request(id, method, params))
+                return _result(await answer)
         except (asyncio.CancelledError, TimeoutError) as error:
-            # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation).
-            if method != "initialize" and not self.closed:
-                reason = str(error) if isinstance(error, TimeoutError) else "the caller no longer waits"
-                params = {"requestId": id, "reason": reason}
-                self._start(self._send_quietly(jsonrpc.notification("notifications/cancelled", params)))
+            # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation), nor what has been answered.
+            if id in self._waiting and method != "initialize":
+                params = {"requestId": id, "reason": "nobody waits for the answer any more"}
+                self._start(self._send(jsonrpc.notification("notifications/cancelled", params), self.write))
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"no answer to {method} within {timeout} seconds, {max_timeout} in all") from None
             raise
         finally:
-            del self._waiting[id]
-            waiting.answer.cancel()
-            if waiting.timer is not None:
-                waiting.timer.cancel()
+            self._waiting.pop(id, None)
 
     async def notify(self, method: str, params: Params | None = None) -> None:
         """Send a notification. Raises ConnectionClosed."""
         await self.write(jsonrpc.notification(method, params))
 
     def _resolve(self, message: Message) -> None:
-        waiting = self._waiting.get(message["id"]) if message.get("id") is not None else None
+        waiting = self._waiting.pop(message["id"], None) if message.get("id") is not None else None
         if waiting is None or waiting.answer.done():
             # SHOULD ignore an answer that arrives after the cancellation (basic/patterns/cancellation).
             logger.debug("an answer that nobody waits for: %.200r", message)
-        elif "result" in message:
-            waiting.answer.set_result(message["result"])
         else:
-            problem = message["error"]
-            waiting.answer.set_exception(RpcError(problem["code"], problem["message"], problem.get("data")))
+            waiting.answer.set_result(message)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -281,13 +263,15 @@ class Peer:
         """Fail what waits for an answer, and whatever is asked from now on; what is being answered goes on."""
         if not self._end.done():
             self._end.set_result(reason)
-        for waiting in self._waiting.values():
+        while self._waiting:
+            _, waiting = self._waiting.popitem()
             if not waiting.answer.done():
                 waiting.answer.set_exception(reason)
+                waiting.answer.exception()  # looked at here, since nobody may be waiting any more
         self.session.close()
 
-    async def drain(self, timeout: float) -> bool:
-        """Let requests in flight be answered for up to `timeout` seconds, then cancel them; False if a task remains."""
+    async def drain(self, timeout: float) -> None:
+        """Let requests in flight be answered for up to `timeout` seconds, then cancel what is left."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
         for id in list(self._answering):
@@ -296,24 +280,31 @@ class Peer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=0.1)
-        return not self._tasks
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: self._room.set())
         return task
 
-    async def _send_quietly(self, message: Any, write: Reply | None = None) -> None:
+    async def _send(self, message: Any, write: Reply) -> None:
         """Send what nobody here waits for."""
+        self._unsent += 1
         try:
-            await (write or self.write)(message)
+            await write(message)
         except ConnectionClosed as lost:
             logger.debug("a message was lost: %s", lost)
+        finally:
+            self._unsent -= 1
 
 
-def _invalid(details: str) -> RpcError:
-    return RpcError(INVALID_REQUEST, "Invalid request", {"details": details})
+def _result(answer: Message) -> Result:
+    if "error" in answer:
+        problem = answer["error"]
+        raise RpcError(problem["code"], problem["message"], problem.get("data"))
+    result: Result = answer["result"]
+    return result
 
 
 async def call_back(function: Callable[..., object], *args: Any) -> Any:
