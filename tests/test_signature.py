@@ -468,13 +468,11 @@ def test_a_function_without_docstring_or_annotations() -> None:
 def test_a_class_is_read_by_its_constructor() -> None:
     assert read_signature(Point).input_schema == POINT
 
-    class Tool:
-        def __init__(self, tags: Any) -> None: ...
+    def init(self: Any, tags: Any) -> None: ...
 
-        __init__.__annotations__ = {"tags": set[str]}
-
+    init.__annotations__ = {"tags": set[str]}
     with pytest.raises(TypeError, match=r"^Tool\(\): parameter 'tags': set\[str\] is not understood"):
-        read_signature(Tool)
+        read_signature(type("Tool", (), {"__init__": init}))
 
 
 # --- the context ---------------------------------------------------------------------------------
