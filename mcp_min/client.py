@@ -42,6 +42,12 @@ REPEATABLE = frozenset(
     spec.CACHEABLE | {"ping", "initialize", "prompts/get", "completion/complete", "logging/setLevel"}
 )
 
+# HTTP statuses, which stand as error codes where an answer was no message.
+BUSY = frozenset({429, 502, 503, 504})
+NOT_TAKEN = frozenset({429, 503})  # the server says that it did nothing
+NO_ENDPOINT = frozenset({400, 404, 405})  # what a server of 2024-11-05 says to a POST
+MAX_PAUSE = 30.0  # seconds that a server may ask us to wait
+
 _serving: set[asyncio.Task[None]] = set()  # servers in memory; they end with their client's transport
 _legacy_targets: set[str] = set()  # those whose server did not know `server/discover`, to skip the probe next time
 
@@ -116,7 +122,7 @@ class Client:
     # --- opening and closing ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Client:
-        await self._open()
+        await self._patiently(None, {}, {})
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -141,29 +147,39 @@ class Client:
             if self._peer is not None and not self._peer.closed:
                 return self._peer
             await self.close()
-            known = repr(self._target)
             try:
-                if self._wanted_version is None and known not in _legacy_targets:
-                    peer = await self._start()
-                    if await self._discover(peer):
-                        return peer
-                    _legacy_targets.add(known)
-                    if not peer.closed:
-                        return await self._initialize(peer)
-                    await self.close()
-                peer = await self._start()
-                if self._wanted_version in spec.MODERN:
-                    self.protocol_version = self._wanted_version
-                    return peer
-                return await self._initialize(peer)
+                return await self._negotiate(repr(self._target))
             except BaseException:
                 await self.close()
-                _legacy_targets.discard(known)
+                _legacy_targets.discard(repr(self._target))
                 raise
 
-    async def _start(self) -> Peer:
-        self._transport = transport = await open_transport(self._target, **self._transport_options)
+    async def _negotiate(self, known: str) -> Peer:
+        """Find the server's era: the modern way first, then `initialize`, then, on HTTP, the older transport."""
+        peer = await self._start()
+        if self._wanted_version in spec.MODERN:
+            self.protocol_version = self._wanted_version
+            return peer
+        if self._wanted_version is None and known not in _legacy_targets:
+            if await self._discover(peer):
+                return peer
+            _legacy_targets.add(known)
+            if peer.closed:  # it died of the question
+                await self.close()
+                peer = await self._start()
+        try:
+            return await self._initialize(peer)
+        except RpcError as refused:
+            if refused.code not in NO_ENDPOINT or not isinstance(self._target, str):
+                raise
+        await self.close()
+        return await self._initialize(await self._start(older=True))
+
+    async def _start(self, **options: Any) -> Peer:
+        self._transport = transport = await open_transport(self._target, **self._transport_options, **options)
         peer = self._peer = Peer(self._write, self._dispatcher.dispatch)
+        if hasattr(transport, "on_lost"):
+            transport.on_lost = peer.lose
         self._reading = asyncio.create_task(peer.run(self._read(transport)))
         return peer
 
@@ -260,7 +276,7 @@ class Client:
         params = params or {}
         asked = params
         for _ in range(MAX_INPUT_ROUNDS):
-            result = await self._send(method, asked, options)
+            result = await self._patiently(method, asked, options)
             kind = result.get("resultType", "complete")  # MUST treat an absent one as "complete"
             if kind == "input_required" and method in spec.INPUT_METHODS and self.protocol_version in spec.MODERN:
                 # MUST echo requestState exactly, and MUST NOT include one that was not given (basic/patterns/mrtr).
@@ -273,21 +289,30 @@ class Client:
                 raise RpcError(INVALID_REQUEST, "Invalid result", {"details": f"unknown resultType {kind!r}"})
         raise RpcError(INVALID_REQUEST, "Invalid result", {"details": f"input asked for {MAX_INPUT_ROUNDS} times"})
 
-    async def _send(self, method: str, params: Params, options: dict[str, Any]) -> Result:
+    async def _patiently(self, method: str | None, params: Params, options: dict[str, Any]) -> Result:
+        """Send a request, or only connect when there is none; again after a pause where that can do no harm."""
         attempt = 0
         while True:
-            peer = await self._open()
+            opened, wait = False, 0.0
             try:
-                return await peer.request(method, self._stamped(params), **options)
-            except ConnectionClosed as lost:
+                peer = await self._open()
+                opened = True
+                return {} if method is None else await peer.request(method, self._stamped(params), **options)
+            except (ConnectionClosed, RpcError) as problem:
                 attempt += 1
-                if method not in REPEATABLE or attempt > self._retries or self._transport is None:
+                untouched = not (opened and getattr(problem, "sent", True))
+                if isinstance(problem, RpcError):
+                    if problem.code not in BUSY:
+                        raise
+                    untouched = problem.code in NOT_TAKEN
+                    wait = min(float((problem.data or {}).get("retryAfter", 0)), MAX_PAUSE)
+                # A child that dies at its start will not do better; a server on the network may be starting.
+                repeatable = isinstance(self._target, str) if not opened else untouched or method in REPEATABLE
+                if not repeatable or attempt > self._retries:
                     raise
-                pause = random.uniform(0.5, 1) * 0.1 * 2**attempt
-                logger.warning(
-                    "%s: connection lost (%s); attempt %d follows in %.1f s", method, lost, attempt + 1, pause
-                )
-                await asyncio.sleep(pause)
+                pause = max(wait, random.uniform(0.5, 1) * 0.1 * 2**attempt)
+                logger.warning("%s: %s; attempt %d in %.1f s", method or "connecting", problem, attempt + 1, pause)
+            await asyncio.sleep(pause)
 
     async def _answer_all(self, questions: dict[str, Any]) -> dict[str, Result]:
         answers = {}
@@ -463,9 +488,15 @@ class _Subscription:
 
 
 async def open_transport(target: Target, **options: Any) -> Transport:
-    """Return the transport that a target needs. Raises OSError when it cannot be opened, TypeError for no target."""
-    if isinstance(target, str) and target.startswith(("http://", "https://")):
-        raise NotImplementedError("HTTP")
+    """Return the transport that a target needs. Raises OSError when it cannot be opened, TypeError for no target.
+
+    options: of HttpTransport, for a URL; older for HTTP+SSE.
+    """
+    if isinstance(target, str):
+        from .http_transport import HttpTransport, SseTransport  # only those who use HTTP load it
+
+        older = options.pop("older", False)
+        return await SseTransport(target, **options).open() if older else HttpTransport(target, **options)
     if hasattr(target, "dispatch"):
         ours, theirs = memory_pair()
         serving = asyncio.create_task(answer(theirs, target.dispatch))

@@ -39,6 +39,14 @@ ACCEPT = "application/json, text/event-stream"  # MUST list both
 HeaderSource = Mapping[str, str] | Callable[[], Any]
 
 
+class _Lost(ConnectionClosed):
+    """One request's answer will not come. sent: False when the server cannot have seen the request."""
+
+    def __init__(self, text: str, *, sent: bool) -> None:
+        super().__init__(text)
+        self.sent = sent
+
+
 class HttpTransport:
     """One server at one URL.
 
@@ -134,11 +142,10 @@ class HttpTransport:
             if message.get("method") == "notifications/initialized":
                 self._start("standing stream", self._stand())
         except (HttpError, TimeoutError, ValueError) as error:
-            reason = ConnectionClosed(str(error))
             if id is None:
                 logger.warning("a message was lost: %s", error)
-            else:
-                self.on_lost(id, reason)
+                return
+            self.on_lost(id, _Lost(str(error), sent=getattr(error, "sent", True)))
 
     async def _take(self, response: Response, message: Message, id: RequestId | None) -> None:
         kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -164,7 +171,10 @@ class HttpTransport:
         except RpcError as problem:
             details = str(problem)
         # Positive codes are HTTP's: no peer's error can be mistaken for them.
-        error = RpcError(response.status, f"HTTP {response.status} from {self.url}", {"details": details})
+        data = {"details": details}
+        if response.headers.get("retry-after", "").isdigit():
+            data["retryAfter"] = response.headers["retry-after"]
+        error = RpcError(response.status, f"HTTP {response.status} from {self.url}", data)
         return jsonrpc.error(id, error)
 
     def _learn(self, answer: Message, message: Message) -> Message:

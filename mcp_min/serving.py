@@ -1,13 +1,13 @@
-"""A server on a transport: `run` by the TRANSPORT variable, `serve_stdio`, `serve_unix`, `serve_tcp`.
+"""A server on a transport: `run` by the TRANSPORT variable, `serve_stdio`, `serve_http`, `serve_unix`, `serve_tcp`.
 
 `server.py` answers messages and the transports carry them; here the two meet. `serve_*` run inside
 your event loop and do what asyncio programs expect: cancel the task, or leave the `async with`, and
 they stop. `run` is for a program that is nothing but a server: it starts the loop, handles signals,
 and alone may end the process.
 
-Spec: 2026-07-28 basic/transports/stdio#shutdown.
+Spec: 2026-07-28 basic/transports/stdio#shutdown; basic/transports/streamable-http#security--endpoint.
 
-Deliberately absent: configuration of logging. Attach a handler to the logger "mcp_min".
+Deliberately absent: configuration of logging. Attach a handler to the loggers "mcp_min" and "mcp_min.access".
 """
 
 from __future__ import annotations
@@ -22,16 +22,27 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .jsonrpc import MAX_LINE
 from .server import Server
 from .stdio import standard_streams
 from .stream import ConnectionStream, Garbage, LineTransport, Transport, answer
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from .sessions import Sessions
+    from .streamable_http import Auth
+
+T = TypeVar("T")
 THREADS = 32  # `def` handlers that run at once under `run`
 THREADS_DEADLINE = 0.2  # seconds that threads get to end, once all that can be answered has been
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+DEADLINE = 5.0  # seconds that HTTP requests in flight get at the end
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -39,7 +50,8 @@ Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[Non
 def run(server: Server, transport: str | None = None, **options: Any) -> None:
     """Serve until the end of input, SIGTERM or SIGINT, then return; nothing is left running.
 
-    transport: "stdio", "unix" or "tcp", by default the environment variable TRANSPORT, else stdio.
+    transport: "stdio", "http", "unix" or "tcp", by default the environment variable TRANSPORT, else stdio;
+    "sse" is "http", which serves the older clients too.
     options: those of the `serve_…` function. Raises ValueError for another transport, RuntimeError
     inside a running event loop. A `def` handler that does not end within the deadline is not waited
     for: the process ends with exit status 0.
@@ -130,7 +142,7 @@ async def serve_tcp(
     Raises ValueError for an address beyond loopback unless allow_unauthenticated is True, since
     nothing on such a socket says who is there.
     """
-    if host not in ("127.0.0.1", "::1", "localhost") and not allow_unauthenticated:
+    if host not in LOOPBACK and not allow_unauthenticated:
         raise ValueError(f"host {host!r}: anybody could call; give allow_unauthenticated=True, or serve HTTP with auth")
     start = partial(asyncio.start_server, host=host, port=port)
     async with _listening(server, "close", max_line, start) as listening:
@@ -161,14 +173,81 @@ async def _listening(
         await listening.wait_closed()
 
 
+@dataclass(frozen=True, slots=True)
+class HttpServing:
+    """An HTTP server that listens."""
+
+    url: str  # http://127.0.0.1:8000/mcp
+    port: int
+    sessions: Sessions | None  # what is remembered of clients; None when stateless
+
+
+@contextlib.asynccontextmanager
+async def serve_http(
+    server: Server,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    stateless: bool = False,
+    auth: Auth | None = None,
+    allow_unauthenticated: bool = False,
+    ssl: SSLContext | None = None,
+    reuse_port: bool = False,
+    deadline: float = DEADLINE,
+    **options: Any,
+) -> AsyncIterator[HttpServing]:
+    """Serve every HTTP client of every revision while the `async with` lasts; port 0 takes a free one.
+
+    stateless: no sessions, so that any instance may answer any request. auth: who may call, see
+    `extras/auth.py`. ssl: for https. deadline: seconds that requests in flight get at the end.
+    options: the fields of `streamable_http.Guards`, `sessions.SessionLimits` and `http_server.Limits`.
+    Raises ValueError for an address beyond loopback without auth, unless allow_unauthenticated is
+    True, and TypeError for an option that there is not.
+    """
+    # Here and not at the top, so that a server on stdio loads none of it.
+    from . import http_server, jsonrpc, sessions, streamable_http
+
+    if host not in LOOPBACK and auth is None and not allow_unauthenticated:
+        raise ValueError(f"host {host!r}: anybody could call; give auth=…, or allow_unauthenticated=True")
+    limits = _take(options, http_server.Limits)
+    session_limits = _take(options, sessions.SessionLimits)
+    guards = streamable_http.Guards(**options)
+    endpoint = streamable_http.Endpoint(server.dispatch, guards, auth)
+    remembered = None if stateless else sessions.Sessions(endpoint, session_limits)
+
+    def error_body(status: int, message: str) -> bytes:
+        return jsonrpc.encode(jsonrpc.error(None, jsonrpc.RpcError(jsonrpc.INVALID_REQUEST, message)))
+
+    listener = http_server.HttpServer(endpoint, error_body, limits)
+    await listener.start(host, port, ssl=ssl, reuse_port=reuse_port)
+    guards.bind(host, listener.port)
+    name = f"[{host}]" if ":" in host else host
+    try:
+        url = f"{'http' if ssl is None else 'https'}://{name}:{listener.port}{streamable_http.PATHS[0]}"
+        yield HttpServing(url, listener.port, remembered)
+    finally:
+        server.end_listeners()
+        if remembered is not None:
+            await remembered.close()
+        await listener.close(deadline)
+
+
+def _take(options: dict[str, Any], kind: type[T]) -> T:
+    names = [field.name for field in fields(kind) if field.name in options]  # type: ignore[arg-type]
+    return kind(**{name: options.pop(name) for name in names})
+
+
 async def _until_stopped(serving: contextlib.AbstractAsyncContextManager[Any]) -> None:
     async with serving as listening:
-        print("listening on", *(socket.getsockname() for socket in listening.sockets), file=sys.stderr)
+        where = getattr(listening, "url", None) or [socket.getsockname() for socket in listening.sockets]
+        print("listening on", where, file=sys.stderr)
         await asyncio.Event().wait()
 
 
 _SERVE: dict[str, Callable[..., Awaitable[None]]] = {
     "stdio": serve_stdio,
+    "http": lambda server, **options: _until_stopped(serve_http(server, **options)),
+    "sse": lambda server, **options: _until_stopped(serve_http(server, **options)),
     "unix": lambda server, **options: _until_stopped(serve_unix(server, **options)),
     "tcp": lambda server, **options: _until_stopped(serve_tcp(server, **options)),
 }

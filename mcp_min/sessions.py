@@ -21,8 +21,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
@@ -46,13 +48,19 @@ from .streamable_http import (
     reply,
 )
 
-MAX_SESSIONS = 1000
-IDLE = 1800.0  # seconds that a session may be silent; a person may come back from lunch
 REPLAY_EVENTS = 1000  # of one stream, kept for a client that lost it
 REPLAY_BYTES = 4 * 2**20  # of one stream, likewise
 REPLAY_STREAMS = 32  # of one session, finished or not yet collected
 RETRY = 1000  # milliseconds after which a client comes back to a stream that was closed before its answer
 PRIMED_SINCE = "2025-11-25"  # clients before would take an event without data for a broken message
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """How many sessions there may be, and for how long nobody needs to use one."""
+
+    max_sessions: int = 1000
+    session_idle: float = 1800  # seconds; a person may come back from lunch
 
 
 class EventStream:
@@ -170,18 +178,12 @@ class Sessions:
     """Stands in front of an endpoint: what belongs to a session is answered here, all else as before."""
 
     def __init__(
-        self,
-        endpoint: Endpoint,
-        *,
-        max_sessions: int = MAX_SESSIONS,
-        idle: float = IDLE,
-        now: Callable[[], float] | None = None,
+        self, endpoint: Endpoint, limits: SessionLimits | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.endpoint = endpoint
         self.table: dict[str, HttpSession] = {}
-        self._max_sessions = max_sessions
-        self._idle = idle
-        self._now = now or asyncio.get_running_loop().time
+        self._limits = limits or SessionLimits()
+        self._now = now
         self._sweep: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         for path in PATHS:
@@ -285,11 +287,11 @@ class Sessions:
         return session
 
     def _make_room(self) -> None:
-        if len(self.table) < self._max_sessions:
+        if len(self.table) < self._limits.max_sessions:
             return
         quiet = [session for session in self.table.values() if not session.busy]
         if not quiet:
-            raise Refused(503, f"{self._max_sessions} sessions are open (max_sessions)")
+            raise Refused(503, f"{self._limits.max_sessions} sessions are open (max_sessions)")
         self._end(min(quiet, key=lambda session: session.used), "the session made room for another")
 
     def _end(self, session: HttpSession, reason: str) -> None:
@@ -300,14 +302,14 @@ class Sessions:
 
     def _sweep_later(self) -> None:
         if self._sweep is None and self.table:
-            self._sweep = asyncio.get_running_loop().call_later(self._idle / 4, self.sweep)
+            self._sweep = asyncio.get_running_loop().call_later(self._limits.session_idle / 4, self.sweep)
 
     def sweep(self) -> None:
         """End the sessions that have been silent for too long; runs by itself while there are any."""
         self._sweep = None
         now = self._now()
         for session in list(self.table.values()):
-            if not session.busy and now - session.used > self._idle:
+            if not session.busy and now - session.used > self._limits.session_idle:
                 self._end(session, "the session was idle for too long")
         self._sweep_later()
 

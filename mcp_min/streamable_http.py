@@ -25,7 +25,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from . import jsonrpc, spec, sse
 from .dispatcher import Call, Dispatch
@@ -80,12 +81,11 @@ class Request(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A whole answer."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
 
 
@@ -131,13 +131,22 @@ class Guards:
     and each principal, that many at once; None for no limit.
     """
 
-    bound: frozenset[str] = frozenset()  # "127.0.0.1:8000": the addresses that really listen
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     allowed_addresses: tuple[str, ...] = ()
     rate: float | None = None
     now: Callable[[], float] = time.monotonic
+    bound: set[str] = field(default_factory=set)  # "127.0.0.1:8000": where the server really listens
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)  # key: (requests left, when)
+
+    def bind(self, host: str, port: int) -> None:
+        """Let requests name the address that the server is bound to, and localhost for loopback."""
+        names = {host, "localhost"} if host in ("127.0.0.1", "::1", "localhost") else {host}
+        if host == "localhost":
+            names |= {"127.0.0.1", "::1"}
+        for name in names:
+            shown = f"[{name}]" if ":" in name else name
+            self.bound |= {f"{shown}:{port}"} | ({shown} if port in (80, 443) else set())
 
     def check(self, request: Request) -> None:
         """Refuse what no handler should see, before a byte of the body is read. Raises Refused 403, 421 or 429."""
