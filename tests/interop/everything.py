@@ -45,7 +45,7 @@ async def _tools(subject: Subject) -> None:
 async def _simple_tools(subject: Subject) -> None:
     expect("echo", text(await subject.call("echo", {"message": "hällo ✓"})), "Echo: hällo ✓")
     expect("sum", text(await subject.call("get-sum", {"a": 1, "b": 2})), "The sum of 1 and 2 is 3.")
-    assert "PATH" in text(await subject.call("get-env", {}))
+    expect("PATH in the environment", "PATH" in text(await subject.call("get-env", {})), True)
 
 
 async def _contents(subject: Subject) -> None:
