@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .jsonrpc import RpcError as RpcError
     from .server import Server as Server
     from .serving import serve as serve
+    from .serving import serve_http as serve_http
     from .serving import serve_stdio as serve_stdio
     from .serving import serve_tcp as serve_tcp
     from .serving import serve_unix as serve_unix
@@ -59,6 +60,7 @@ _HOME = {
     "image": "content",
     "resource_link": "content",
     "serve": "serving",
+    "serve_http": "serving",
     "serve_stdio": "serving",
     "serve_tcp": "serving",
     "serve_unix": "serving",
