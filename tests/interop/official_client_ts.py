@@ -102,7 +102,8 @@ class Subject:
             self._hear(json.loads(line))
 
     def _hear(self, message: Json) -> None:
-        told, params = message.get("tell"), message.get("params")
+        told: str | None = message.get("tell")
+        params: Json = message.get("params", {})
         if told == "progress" and message["id"] in self._on_progress:
             self._on_progress[message["id"]](params["progress"], params.get("total"), params.get("message"))
         elif told == "log":
@@ -110,7 +111,7 @@ class Subject:
         elif told == "updated":
             self.callbacks.updated.put_nowait(params["uri"])
         elif "ask" in message:
-            answers = {
+            answers: dict[str, Callable[[Json], Json]] = {
                 "elicit": self.callbacks.elicit,
                 "sample": self.callbacks.sample,
                 "roots": lambda _: {"roots": ROOTS},
