@@ -37,6 +37,7 @@ Reply = Callable[[Any], Coroutine[Any, Any, None]]  # takes an answer, or the li
 
 MAX_TASKS = 16_384  # requests being answered, and what else is going on; past it, reading pauses
 MAX_UNSENT = 256  # answers that wait for a slow reader; past it, reading pauses
+MAX_BURST = 64  # messages taken in before the tasks they began may run, and show what they leave unsent
 MAX_BATCH = 1_000  # members of one 2025-03-26 batch
 
 
@@ -89,9 +90,13 @@ class Peer:
     async def run(self, messages: AsyncIterator[Message]) -> None:
         """Receive until the other end closes; requests that wait for an answer then fail with ConnectionClosed."""
         reason = ConnectionClosed("the other end closed the connection")
+        received = 0
         try:
             async for message in messages:
                 self.receive(message)
+                received += 1
+                if received % MAX_BURST == 0:
+                    await asyncio.sleep(0)
                 while self._unsent > MAX_UNSENT or len(self._tasks) > MAX_TASKS:
                     self._room.clear()
                     await self._room.wait()
@@ -257,17 +262,21 @@ class Peer:
         else:
             waiting.answer.set_result(message)
 
+    def lose(self, id: RequestId, reason: ConnectionClosed) -> None:
+        """Fail one request whose answer will not come, where the connection as a whole goes on."""
+        waiting = self._waiting.pop(id, None)
+        if waiting is not None and not waiting.answer.done():
+            waiting.answer.set_exception(reason)
+            waiting.answer.exception()  # looked at here, since nobody may be waiting any more
+
     # --- the end ---------------------------------------------------------------------------------
 
     def fail(self, reason: ConnectionClosed) -> None:
         """Fail what waits for an answer, and whatever is asked from now on; what is being answered goes on."""
         if not self._end.done():
             self._end.set_result(reason)
-        while self._waiting:
-            _, waiting = self._waiting.popitem()
-            if not waiting.answer.done():
-                waiting.answer.set_exception(reason)
-                waiting.answer.exception()  # looked at here, since nobody may be waiting any more
+        for id in list(self._waiting):
+            self.lose(id, reason)
         self.session.close()
 
     async def drain(self, timeout: float) -> None:
