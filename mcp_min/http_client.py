@@ -9,7 +9,12 @@ Wire: → POST /mcp HTTP/1.1          ← HTTP/1.1 200 OK
         Content-Length: 46            Content-Length: 36
 
 A `Response` owns its connection until its body has been read or it is closed; then the `HttpClient` keeps the
-connection, or drops it. `HttpClient.close` drops those it keeps: who has a response in hand closes it.
+connection, or drops it. `HttpClient.close` drops those it keeps: who has a response in hand closes it first.
+
+A connection is kept when its answer ended where it said it would, and nothing followed.
+A request is sent a second time when a kept connection broke before a byte of the answer, and twice does no harm.
+A redirect is followed when it changes neither the origin nor the method. Whatever else happens is an error that
+names the origin and the phase, "http://127.0.0.1:8000: waiting for the answer: the connection was closed".
 
 Deliberately absent: HEAD, HTTP/2, cookies, compression, caches, trailers, folded headers, `https://` and SOCKS
 proxies, address ranges in NO_PROXY, and a timeout for a request as a whole, for which there is `asyncio.timeout`.
@@ -20,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -39,6 +45,7 @@ MAX_INTERIM = 10  # 1xx answers before the one that counts
 MAX_REDIRECTS = 5  # RFC 2068's figure; more is a loop
 MAX_IDLE = 8  # connections kept for one origin
 IDLE = 4.0  # seconds a connection is kept; Node.js closes after 5, and a request sent in that moment is lost
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # which is another machine to the proxy
 HAPPY_EYEBALLS = 0.25  # seconds until the next address is tried beside the first (RFC 8305)
 
 _HOST = r"\[[0-9a-f:.]+\]|[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?"
@@ -47,7 +54,7 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TEXT = r"[\t -~\x80-\xff]*"
 _HEAD = re.compile(rf"HTTP/1\.([01]) ([1-5][0-9]{{2}})(?: {_TEXT})?\r\n((?:{_TOKEN}:{_TEXT}\r\n)*)\r\n")
 _HEADER = re.compile(rf"{_TOKEN}\n{_TEXT}")
-_CHUNK_SIZE = re.compile(rb"(?:\r\n)?([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")  # after the end of the one before
+_CHUNK_SIZE = re.compile(rb"(?:\r\n)?([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 # What this file writes itself; written twice, the two ends could understand different things.
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
@@ -95,6 +102,7 @@ class Origin(NamedTuple):
 Proxy = tuple[Origin, str]  # where requests go instead, and the header line that lets them through, or ""
 
 
+@functools.lru_cache(maxsize=64)  # a client asks for the same few again and again
 def split_url(url: str) -> tuple[Origin, str]:
     """Return the origin of `url` and its request target: "/" where there is no path; the fragment is dropped.
 
@@ -123,11 +131,11 @@ def find_proxy(origin: Origin) -> Proxy | None:
     Raises ValueError for a proxy other than http://[user:password@]host:port.
     """
     name = f"{origin.scheme}_proxy"
-    url = os.environ.get(name) or os.environ.get(name.upper())
+    url = origin.host not in LOOPBACK and (os.environ.get(name) or os.environ.get(name.upper()))
     if not url:
         return None
     exempt = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    for entry in f"localhost,127.0.0.1,::1,{exempt}".lower().replace(",", " ").split():
+    for entry in exempt.lower().replace(",", " ").split():
         suffix = "." + entry.lstrip("*.")
         if entry == "*" or f".{origin.host}".endswith(suffix) or f".{origin.host}:{origin.port}".endswith(suffix):
             return None
@@ -158,7 +166,7 @@ def _encode(headers: Headers, body: bytes | None) -> bytes:
     lines = ["Accept-Encoding: identity\r\n"]
     for name, value in headers.items():
         if not _HEADER.fullmatch(f"{name}\n{value}") or name.lower() in _RESERVED:
-            raise ValueError(f"the header {name!r} cannot be sent: not a token, a line break in it, or set elsewhere")
+            raise ValueError(f"header {name!r} cannot be sent: no token, not one line of Latin-1, or not the caller's")
         lines.append(f"{name}: {value}\r\n")
     if body is not None:
         lines.append(f"Content-Length: {len(body)}\r\n")
@@ -169,9 +177,10 @@ def _encode(headers: Headers, body: bytes | None) -> bytes:
 
 
 class Response:
-    """An answer: `status`, `headers` by lower-case name, and a body to be read once.
+    """An answer: `status`, `headers` by lower-case name (repeated ones joined by a comma), and a body to be read once.
 
-    A body read to its end gives the connection back. Until then the connection is this response's, to be closed.
+    A body read to its end gives the connection back. Until then the connection is this response's: close it, for
+    instance with `contextlib.closing`. Closing is how a client tells a server that it wants no more of an answer.
     """
 
     def __init__(self, client: HttpClient, origin: Origin) -> None:
@@ -179,10 +188,9 @@ class Response:
         self._origin = origin
         self._open = False  # it has a connection
         self._sent = False  # a byte of the request has left
-        self._answered = False  # a byte of the answer has come
 
     async def _phase(self, name: str, seconds: float | None, step: Awaitable[T]) -> T:
-        # Whatever ends a phase says which it was.
+        # The one place where what asyncio raises becomes a sentence; everything below runs in a phase.
         self._phase_name = name
         try:
             async with asyncio.timeout(seconds):
@@ -209,8 +217,9 @@ class Response:
                 await self._phase("connecting", timeouts.connect, self._connect(proxy))
             else:
                 (self._reader, self._writer), self._open = kept, True
-            self._sent, self._answered = True, False
+            self._sent, self._answered = True, False  # whether a byte has left, whether one has come
             self._writer.write(data)
+            # Most requests are with the kernel by now, and a timer for nothing would cost a tenth of the whole.
             if self._writer.transport.get_write_buffer_size():
                 await self._phase("sending the request", timeouts.write, self._writer.drain())
             self.status, self.headers = await self._phase("waiting for the answer", timeouts.head, self._read_head())
@@ -312,22 +321,20 @@ class Response:
     async def _next_piece(self) -> bytes:
         if self._chunked and self._left == 0:
             self._left = await self._read_chunk_size()
-        piece = b""
-        if self._left:
-            # One byte more than was announced: it would be taken for the next answer.
-            piece = await self._reader.read(self._left if self._chunked else self._left + 1)
-            if not piece and not self._to_eof:
-                raise self._error("the connection was closed before its end")
-            self._reusable = self._reusable and len(piece) <= self._left
-            piece = piece[: self._left]
-            self._left -= len(piece)
+        # A byte more than was announced would be taken for the next answer: look for it. `read(0)` does not wait.
+        piece = await self._reader.read(self._left if self._chunked else self._left + 1)
+        if self._left and not piece and not self._to_eof:
+            raise self._error("the connection was closed before its end")
+        self._reusable = self._reusable and len(piece) <= self._left
+        piece = piece[: self._left]
+        self._left -= len(piece)
         if not piece or not (self._left or self._chunked):
             self._end()
         return piece
 
     async def _read_chunk_size(self) -> int:
         line = await self._reader.readuntil(b"\r\n")
-        if self._begun:
+        if self._begun:  # what that line ended is the chunk before
             line += await self._reader.readuntil(b"\r\n")
         self._begun = True
         match = _CHUNK_SIZE.fullmatch(line)
@@ -347,7 +354,10 @@ class Response:
         self.close()
 
     def close(self) -> None:
-        """Drop the connection, unless the body has been read to its end; may be called more than once."""
+        """Drop the connection, unless the body has been read to its end; may be called more than once.
+
+        A task that waits for the next piece gets HttpError, or the end of a body that has no announced length.
+        """
         if self._open:
             self._open = False
             self._writer.transport.abort()
@@ -416,11 +426,11 @@ class HttpClient:
             # RFC 9110 9.2.2: MUST NOT be sent again by itself, unless idempotent or known not to be applied.
             if kept is None or response._answered or not repeatable:
                 raise
-            response = Response(self, origin)
             await response._perform(data, None, proxy)
         return response
 
     def _take(self, origin: Origin) -> Streams | None:
+        # The one used last: the others may grow old and be dropped.
         idle = self._idle.get(origin, [])
         oldest = asyncio.get_running_loop().time() - IDLE
         while idle:
@@ -435,4 +445,3 @@ class HttpClient:
         for idle in self._idle.values():
             for _, writer, _ in idle:
                 writer.transport.abort()
-        self._idle.clear()

@@ -52,7 +52,7 @@ def parse(chunks: list[bytes], max_event: int = 10**9) -> tuple[list[Event], str
 
 
 def bytewise(stream: bytes) -> list[bytes]:
-    return [stream[i : i + 1] for i in range(len(stream))]
+    return [piece for i in range(len(stream)) for piece in (stream[i : i + 1], b"")]
 
 
 @pytest.mark.parametrize("cut", [lambda stream: [stream], bytewise], ids=["whole", "bytewise"])
