@@ -1,0 +1,307 @@
+"""The subprocess, and the process's own stdin and stdout.
+
+`stream.py` speaks over sockets; this file adds the channel that MCP uses most: a server that the client starts as its
+child. Both ends are the same thing, two files as one byte stream; what differs is the duty. The server keeps the
+print() calls and the child processes of its handlers off the protocol. The client finds the command, notices the death
+of its child, and leaves no process behind.
+
+Spec: 2026-07-28 basic/transports/stdio; 2025-11-25 basic/lifecycle#shutdown.
+Wire:
+    stdin   {"jsonrpc":"2.0","id":1,"method":"tools/list","params":{…}}
+    stdout  {"jsonrpc":"2.0","id":1,"result":{…}}
+    stderr  anything, for people
+
+Whoever enters `standard_streams` or calls `connect_stdio` closes what it got; a stream owns its two files. A child has
+two daemon threads: one waits for its exit, one drains its stderr.
+
+Deliberately absent: restarting a child (`client.py`), and signals sent to us (`serving.py`). Windows has neither poll()
+nor process groups: there a reader that does not read holds up the loop, and a child's own children are not ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from subprocess import PIPE, Popen
+from typing import IO
+
+from .jsonrpc import MAX_LINE, ConnectionClosed
+from .stream import CHUNK, HIGH_WATER, LineTransport
+
+FLUSH_TIMEOUT = 1.0  # seconds that a reader has to take what is unsent at the end, and last words to arrive
+TAIL = 8 * 2**10  # bytes of a child's stderr in the error that reports its death
+POLLS = hasattr(select, "poll")  # False on Windows, where an event loop cannot watch files either
+PIPE_BUF = getattr(select, "PIPE_BUF", 512)  # bytes that a writable pipe takes without blocking, says POSIX
+SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+kill_group = getattr(os, "killpg", os.kill)
+
+# --- two files as one byte stream ----------------------------------------------------------------
+
+
+class FileStream:
+    """A byte stream over two unbuffered files: pipes and sockets, which the loop watches, or anything else.
+
+    Non-blocking mode belongs to the open file, which a parent or a terminal may share, so it is left alone. Instead a
+    file is read when the loop calls it readable and written, PIPE_BUF bytes at a time, when poll() calls it writable:
+    neither blocks then.
+    """
+
+    def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._source, self._target = source, target
+        self._watched = False  # whether the loop watches the source
+        self._waiting: asyncio.Future[bytes] = self._loop.create_future()  # of the one `receive` that waits
+        self._unsent = bytearray()
+        self._room = asyncio.Event()  # set when few bytes are unsent
+        self._broken = ""  # why nothing more can be sent
+
+    async def receive(self) -> bytes:
+        if self._source.closed:
+            return b""
+        self._waiting = self._loop.create_future()
+        if not self._watched and (self._source.seekable() or not POLLS):
+            # No loop watches a file on disk. A thread of asyncio's, when blocked, would keep the process alive.
+            threading.Thread(target=self._read_in_thread, daemon=True).start()
+        elif not self._watched:
+            self._watched = True
+            self._loop.add_reader(self._source, self._on_readable)
+        return await self._waiting
+
+    def _read_in_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._arrived, self._read())
+
+    def _on_readable(self) -> None:
+        if self._waiting.done():
+            self._unwatch()  # what nobody awaits stays in the pipe, so that a fast writer has to wait
+        else:
+            self._arrived(self._read())
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._source)
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._source.fileno(), CHUNK)
+        except (OSError, ValueError):  # a socket that was reset, a terminal that hung up, a file closed meanwhile
+            return b""
+
+    def _arrived(self, data: bytes) -> None:
+        if not self._waiting.done():
+            self._waiting.set_result(data)
+
+    async def send(self, data: bytes) -> None:
+        if self._broken:
+            raise ConnectionClosed(self._broken)
+        if not self._unsent:
+            self._loop.call_soon(self._flush)  # not at once: answers that are ready together leave together
+        self._unsent += data
+        await self._until_unsent(HIGH_WATER)
+
+    async def _until_unsent(self, size: int) -> None:
+        while len(self._unsent) > size:
+            self._room.clear()
+            await self._room.wait()
+
+    def _flush(self) -> None:
+        try:
+            while self._unsent and (not POLLS or _is_writable(self._target)):
+                del self._unsent[: os.write(self._target.fileno(), self._unsent[:PIPE_BUF])]
+        except OSError as error:
+            self._broken = self._broken or f"the connection broke: {error}"
+            self._unsent.clear()
+        if self._unsent:
+            self._loop.add_writer(self._target, self._on_writable)
+        if len(self._unsent) <= HIGH_WATER:
+            self._room.set()
+
+    def _on_writable(self) -> None:
+        self._loop.remove_writer(self._target)
+        self._flush()
+
+    async def flush(self) -> None:
+        """Take no more, and wait until all is sent, for FLUSH_TIMEOUT at most."""
+        self._broken = self._broken or "the connection is closed"
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._until_unsent(0), FLUSH_TIMEOUT)
+
+    def close_target(self) -> None:
+        """Forget what is unsent, and let the other end see the end."""
+        if self._unsent:
+            self._unsent.clear()
+            self._on_writable()
+        self._target.close()
+
+    def abort(self) -> None:
+        """Close both files, whoever holds their other ends; `receive` returns b"" from now on."""
+        self.close_target()
+        self._unwatch()
+        self._source.close()
+        self._arrived(b"")
+
+    async def close(self) -> None:
+        await self.flush()
+        self.abort()
+
+
+def _is_writable(file: IO[bytes]) -> bool:
+    poll = select.poll()
+    poll.register(file, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+# --- the server's side ---------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def standard_streams() -> AsyncIterator[FileStream]:
+    """Lend the process's own stdin and stdout, whatever they are, as a byte stream.
+
+    Spec: 2026-07-28 basic/transports/stdio.
+    Meanwhile file descriptor 0 is the null device and 1 is stderr, so that neither print() nor a child process of a
+    handler can touch the protocol.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    saved = os.dup(0), os.dup(1)
+    stream = FileStream(os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0))
+    os.dup2(null, 0)
+    # MUST NOT write anything to stdout that is not a valid message.
+    os.dup2(2, 1)
+    os.close(null)
+    try:
+        yield stream
+    finally:
+        with contextlib.suppress(OSError, ValueError):
+            print(end="", flush=True)  # what a handler printed may still be in the buffer
+        for fd, copy in enumerate(saved):
+            os.dup2(copy, fd)
+            os.close(copy)
+        await stream.close()
+
+
+# --- the client's side ---------------------------------------------------------------------------
+
+# What a child needs to find its files, its language and its terminal; our secrets are not among them.
+INHERITED = """PATH HOME USER LOGNAME SHELL TERM TMPDIR TMP TEMP TZ LANG LANGUAGE LC_ALL LC_CTYPE LC_MESSAGES
+    PATHEXT COMSPEC SYSTEMROOT SYSTEMDRIVE APPDATA LOCALAPPDATA USERPROFILE USERNAME PROGRAMFILES"""
+
+
+@dataclass(frozen=True)
+class StdioServerParameters:
+    """How to start a server.
+
+    command: looked for on the child's PATH; no shell is involved.
+    env: added to those of our variables that INHERITED names; `os.environ` passes on all.
+    forward_stderr: copy its stderr to ours; the last of it is kept either way, for the error when it dies.
+    max_line: bytes. grace: seconds that each step of the shutdown waits.
+    """
+
+    command: str
+    args: Sequence[str] = ()
+    env: Mapping[str, str] | None = None
+    cwd: str | os.PathLike[str] | None = None
+    forward_stderr: bool = True
+    max_line: int = MAX_LINE
+    grace: float = 2.0
+
+
+async def connect_stdio(parameters: StdioServerParameters) -> LineTransport:
+    """Start a server and return the client's end.
+
+    Raises FileNotFoundError, PermissionError or another OSError when it cannot be started.
+    """
+    return LineTransport(ChildProcess(parameters), "skip", parameters.max_line)
+
+
+class ChildProcess(FileStream):
+    """A server as our child, in a session and a process group of its own, as a byte stream."""
+
+    def __init__(self, parameters: StdioServerParameters) -> None:
+        self._parameters = parameters
+        self._process = process = _start(parameters)
+        assert process.stdin and process.stdout  # noqa: PT018
+        super().__init__(process.stdout, process.stdin)
+        self._tail = b""  # of its stderr
+        self._exited: asyncio.Future[None] = self._loop.create_future()
+        self._closing: asyncio.Task[None] | None = None
+        threading.Thread(target=self._await_exit, args=[process.stderr], daemon=True).start()
+
+    def _await_exit(self, stderr: IO[bytes]) -> None:
+        drain = threading.Thread(target=self._drain, args=[stderr], daemon=True)
+        drain.start()
+        self._process.wait()
+        # At once, before its number can be somebody else's: whatever it has started and not ended.
+        self._signal(SIGKILL)
+        drain.join(FLUSH_TIMEOUT)
+        with contextlib.suppress(RuntimeError):  # the loop was closed first
+            self._loop.call_soon_threadsafe(self._on_exit)
+
+    def _drain(self, stderr: IO[bytes]) -> None:
+        with stderr:
+            while data := stderr.read(CHUNK):
+                self._tail = (self._tail + data)[-TAIL:]
+                if self._parameters.forward_stderr:
+                    with contextlib.suppress(OSError):  # we may have none
+                        os.write(2, data)
+
+    def _on_exit(self) -> None:
+        code = self._process.returncode
+        end = f"exited with code {code}" if code >= 0 else f"was ended by signal {-code}"
+        self._broken = f"the server {self._parameters.command!r} {end}\n{self._tail.decode(errors='replace')}".strip()
+        self._exited.set_result(None)
+        self._loop.call_later(FLUSH_TIMEOUT, self.abort)  # a process that has left the group may hold the pipes
+
+    def _signal(self, number: int) -> None:
+        if not self._exited.done():
+            with contextlib.suppress(OSError):  # nobody is left
+                kill_group(self._process.pid, number)
+
+    async def receive(self) -> bytes:
+        data = await super().receive()
+        if not data and self._closing is None:
+            await asyncio.wait([self._exited], timeout=FLUSH_TIMEOUT)
+            raise ConnectionClosed(self._broken or f"the server {self._parameters.command!r} closed its stdout")
+        return data
+
+    async def close(self) -> None:
+        """Close its stdin, then ask, then kill, `grace` seconds apart; returns when nothing is left.
+
+        Spec: 2026-07-28 basic/transports/stdio#shutdown.
+        When cancelled, all this goes on by itself.
+        """
+        if self._closing is None:
+            self._closing = self._loop.create_task(self._shut_down())
+        await asyncio.wait([self._closing])
+
+    async def _shut_down(self) -> None:
+        try:
+            await self.flush()
+            self.close_target()
+            await asyncio.wait([self._exited], timeout=self._parameters.grace)
+            self._signal(signal.SIGTERM)
+            await asyncio.wait([self._exited], timeout=self._parameters.grace)
+        finally:
+            self._signal(SIGKILL)
+            await asyncio.wait([self._exited], timeout=self._parameters.grace)
+            self.abort()
+
+
+def _start(parameters: StdioServerParameters) -> Popen[bytes]:
+    import shutil  # slow to import, and a server does not need it
+
+    env = {name: os.environ[name] for name in INHERITED.split() if name in os.environ} | dict(parameters.env or {})
+    path = env.get("PATH", os.defpath)
+    command = [shutil.which(parameters.command, path=path) or parameters.command, *parameters.args]
+    cwd = parameters.cwd
+    try:
+        return Popen(command, 0, stdin=PIPE, stdout=PIPE, stderr=PIPE, cwd=cwd, env=env, start_new_session=True)
+    except (FileNotFoundError, PermissionError) as error:
+        problem = f"cannot start the server: {error.strerror} (PATH is {path}, option env)"
+        raise type(error)(error.errno, problem, error.filename) from None
