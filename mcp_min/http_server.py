@@ -1,0 +1,448 @@
+"""An HTTP/1.1 server: `http.server` gives the vocabulary, asyncio the waiting; it knows no MCP.
+
+The files before this one turn a request into an answer and never see a socket. Here the bytes of a
+connection become a `Request`, one function is awaited with it, and what that returns or writes becomes
+bytes again.
+
+Spec: RFC 9112 (messages) and RFC 9110 (what they mean). What two readers could understand in two ways
+is refused, never repaired.
+Wire (⏎ is CR LF):
+    → POST /mcp HTTP/1.1⏎ Host: 127.0.0.1:8000⏎ Content-Length: 40⏎ ⏎ {"jsonrpc":"2.0","id":1,"method":"ping"}
+    ← HTTP/1.1 200 OK⏎ Server: mcp_min⏎ Date: …⏎ Content-Type: application/json⏎ Content-Length: 36⏎ ⏎ {"jsonrpc": …
+
+`HttpServer` owns the listening socket, the connections and the one timer that keeps every time limit and
+sends every keep-alive. A `Connection` owns its socket and its one task. In that task a `Request` after the
+other is made, read, handed to the application and answered. There is no thread, queue or timer per connection.
+
+Rules of this file:
+- `parse_request` is the only parser of heads, and nobody looks at the raw bytes after it.
+- `Connection.due` is finite while the peer owes us bytes. Such a connection can be closed at any time, and
+  is when there are too many: half-sent requests cannot keep out whole ones.
+- A body left unread, like every error, closes the connection: what follows might be read as a request. It
+  closes gently, since a reset for bytes that nobody read would overtake the answer.
+
+Deliberately absent: routes, decoded paths, TLS settings (give an `SSLContext`), compression, upgrades, HTTP/2,
+trailers, and all guards (Host, Origin, who may ask): the application has the head before the body is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler
+from math import inf
+from ssl import SSLContext
+
+logger = logging.getLogger("mcp_min")
+access = logging.getLogger("mcp_min.access")
+
+# RFC 9110 section 5.6.2 and RFC 9112 sections 3 and 5. Visible ASCII in the target, no `"` and no fragment; no
+# space before the colon, no line that continues another, and in values no control character but the tab.
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+TARGET = r"(?:https?://([!$-.0->@-~]+))?(/[!$->@-~]*|\*)(?:\?([!$-~]*))?"
+REQUEST_LINE = re.compile(rf"({TOKEN}) {TARGET} (HTTP/1\.[01])(?=\r\n|\Z)")
+FIELDS = re.compile(rf"(?<=\r\n)({TOKEN}):([\t -~\x80-\xff]*+)(?=\r\n|\Z)")
+CLOSE = re.compile(r"(?i)(?<![^,\s])close(?![^,\s])")  # among the options in Connection
+LENGTH = re.compile(r"[0-9]{1,19}")
+CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*)?\r\n")
+# RFC 9110 section 5.3: only lists may come in several lines; anything else could be read two ways.
+LISTS = re.compile(r"accept(-[a-z]+)?|cache-control|connection|cookie|forwarded|via|x-forwarded-for")
+
+Response = tuple[int, Mapping[str, str], bytes]  # status, headers, body
+Application = Callable[["Request"], Awaitable[Response | None]]  # None when it answered with a stream
+ErrorBody = Callable[[int, str], bytes]  # a status and a sentence to the JSON that tells them
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound in one table: bytes, seconds, and numbers of things. Each is an option of the same name."""
+
+    max_head: int = 32 * 2**10  # bytes; Node takes 16 KiB, nginx 32: tokens and tracing headers are long
+    max_body: int = 4 * 2**20  # bytes, with the framing of chunks: tiny chunks cost more than they carry
+    head_timeout: float = 10  # seconds, from the first byte; also from connecting to the first byte
+    body_timeout: float = 30  # seconds, for the whole body
+    idle_timeout: float = 75  # seconds between requests, nginx's: proxies keep connections for a minute
+    write_timeout: float = 60  # seconds, nginx's; a peer that has not caught up with us for so long is dropped
+    connections: int = 1000  # besides those that stream; `ulimit -n` must allow for both
+    streams: int = 1000  # open at once; each costs 10 KiB when idle
+    keep_alive: float = 15  # seconds of silence on a stream; proxies cut it after 30 to 125
+    linger: float = 2  # seconds for a refusal to arrive before the connection goes
+    tick: float = 0.5  # seconds; how exactly all other times are kept
+
+
+class HttpError(Exception):
+    """`HttpError(status, sentence)`: a request that is refused. Applications may raise it too."""
+
+
+def require(condition: object, status: int, sentence: str) -> None:
+    """Raise HttpError unless `condition` holds."""
+    if not condition:
+        raise HttpError(status, sentence)
+
+
+# --- the connection: who waits -------------------------------------------------------------------
+
+
+class Connection(asyncio.StreamReaderProtocol):
+    """One connection and its task; asyncio's stream reader and writer, and the hang-up told at once."""
+
+    hung_up = False  # the peer has ended its side, or the connection is lost
+    callback: Callable[[], object] | None = None  # to be told of it
+    writer: asyncio.StreamWriter
+
+    def __init__(self, http: HttpServer) -> None:
+        self.http = http
+        self.reader = asyncio.StreamReader(http.limits.max_head)
+        self.due = http.now + http.limits.head_timeout  # loop time by which the peer must have sent what it owes
+        self.caught_up = http.now  # loop time when it had last taken all that we sent
+        super().__init__(self.reader, self.serve)
+
+    def eof_received(self) -> bool:
+        self._hang_up()
+        return bool(super().eof_received())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self.callback is not None and not self.hung_up:
+            self.callback()
+        self.hung_up = True
+
+    def check(self, now: float) -> None:
+        """Enforce the time limits; called at every tick."""
+        if self.writer.transport.get_write_buffer_size() == 0:
+            self.caught_up = now
+        if now >= self.caught_up + self.http.limits.write_timeout:
+            self.writer.transport.abort()
+        elif now >= self.due:
+            self.reader.set_exception(HttpError(408, "the request did not arrive in time"))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one request after the other, then close. Cancelled, the connection is cut."""
+        self.writer = writer
+        http, served, more = self.http, 0, True
+        http.admit(self)
+        try:
+            # OSError is any way to lose a connection, HttpError here a peer that was idle for too long.
+            with suppress(EOFError, OSError, HttpError):
+                while more and (first := await reader.read(1)):
+                    self.due = http.now + http.limits.head_timeout
+                    more = await Request(self).handle_one_request(first)
+                    self.due = http.now + http.limits.idle_timeout
+                    await writer.drain()
+                    served += 1
+                    if served % 16 == 0:
+                        await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
+            writer.close()
+            await writer.wait_closed()
+        except (OSError, asyncio.CancelledError):
+            pass  # lost, or cancelled by `HttpServer.close` or by the application's own hang-up callback
+        finally:
+            writer.transport.abort()
+            del http.connections[self]
+
+    async def linger(self) -> None:
+        """End our side, then discard what the peer still sends until it ends its own."""
+        self.due = self.http.now + self.http.limits.linger
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+        while await self.reader.read(self.http.limits.max_head):
+            pass
+
+
+# --- the request: what is said -------------------------------------------------------------------
+
+
+class Request(BaseHTTPRequestHandler):
+    """One request and its answer, in the words of `http.server`; what an application is called with.
+
+    command, path (not decoded: compare it whole), query (likewise), headers (names in lower case) and
+    client_address are there when the application is called; `principal` is for it to set, and is shown in
+    the access log. Not one object per connection, as in `http.server`, but one per request: nothing has to be
+    put back between two, and a late `write` cannot reach somebody else's answer.
+    """
+
+    protocol_version = request_version = "HTTP/1.1"
+    method = requestline = query = ""
+    headers: dict[str, str]  # type: ignore[assignment]  # a plain dict where the stock one is an email.message
+    length: int | None = None  # bytes of the body still to be read; None when not known
+    principal: object = None
+    answered = False  # some of the answer is on the wire
+    keep_alive = b""  # sent on a stream after Limits.keep_alive seconds of silence
+    due = inf  # loop time of that
+
+    def __init__(self, connection: Connection) -> None:  # not the stock one, which reads, answers and closes
+        self.connection = connection
+        self.http = connection.http
+        self.client_address = connection.writer.get_extra_info("peername") or ("", 0)  # lost before it was asked
+        self.peer: str = self.client_address[0]
+        self.close_connection = False
+        self._headers_buffer: list[bytes] = []  # the stock methods', until it is sent in one piece with the body
+
+    async def handle_one_request(self, first: bytes) -> bool:  # type: ignore[override]  # awaits where the stock one blocks
+        """Read, call the application, answer. Returns whether another request may follow on the connection."""
+        connection = self.connection
+        try:
+            require(first.isalpha(), 400, "this is not HTTP/1.1")  # TLS, for example, which waits for an answer
+            self.parse_request(first + await connection.reader.readuntil(b"\r\n\r\n"))
+            connection.due = inf
+            require(hasattr(self, f"do_{self.method}"), 501, "the methods here are GET, POST, DELETE, OPTIONS and HEAD")
+            await getattr(self, f"do_{self.method}")()
+        except asyncio.LimitOverrunError:
+            self.send_error(431, "the head, or a line between chunks, is too long (max_head)")
+        except HttpError as refusal:
+            self.send_error(*refusal.args)
+        except Exception as error:
+            if connection.hung_up and isinstance(error, EOFError | OSError):
+                raise  # the peer has gone, and there is nobody to answer
+            logger.exception("the application failed at %s", self.requestline)
+            self.send_error(500, "internal error, see the server's log")
+        finally:
+            connection.callback = None
+            self.http.streams.discard(self)
+        if self.length != 0:
+            await connection.linger()
+        return not self.close_connection
+
+    def parse_request(self, data: bytes) -> None:  # type: ignore[override]  # raises where the stock one answers
+        """Take in a head with its empty line. Raises HttpError 400 or 501."""
+        head = data[:-4].decode("latin-1")
+        match, fields = REQUEST_LINE.match(head), FIELDS.findall(head)
+        if match is None or len(fields) != head.count("\r\n"):
+            raise HttpError(400, "a head is `METHOD /path HTTP/1.1` and lines of `Name: value`, each ended by CR LF")
+        self.requestline = match[0]
+        self.method, authority, self.path, self.query, self.request_version = match.groups("")
+        headers: dict[str, str] = {}
+        for name, value in fields:
+            name = name.lower()
+            if name in headers:
+                require(LISTS.fullmatch(name), 400, "only a header that is a list may come twice")
+                value = f"{headers[name]},{value}"
+            headers[name] = value.strip(" \t")
+        self.headers = headers
+        old = self.request_version == "HTTP/1.0"
+        self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None
+        # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
+        # absolute target would take precedence over Host; here they must agree, whoever looks.
+        require(old or "host" in headers, 400, "the header Host is missing")
+        require(authority in ("", headers.get("host")), 400, "the target must be a path, or a URL of the host in Host")
+        length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
+        require(LENGTH.fullmatch(length), 400, "Content-Length must be digits, at most 19")
+        if coding is None:
+            self.length = int(length)
+            return
+        # RFC 9112 section 6.1: both "might indicate an attempt to perform request smuggling", and HTTP/1.0
+        # with a coding must be taken for faulty framing.
+        require(
+            "content-length" not in headers and not old, 400, "Transfer-Encoding goes with HTTP/1.1, without length"
+        )
+        require(coding.lower() == "chunked", 501, "the only Transfer-Encoding here is chunked")
+
+    async def body(self) -> bytes:
+        """Read the body, b"" when there is none or it has been read.
+
+        Raises HttpError 400, 408, 413, 415 or 431, and EOFError or OSError when the peer hangs up: let them pass.
+        When cancelled, part of the body has been read, and the connection will be closed.
+        """
+        connection, limits = self.connection, self.http.limits
+        require(self.headers.get("content-encoding", "identity") == "identity", 415, "send the body without a coding")
+        require((self.length or 0) <= limits.max_body, 413, "the body is too long (max_body)")
+        # RFC 9110 section 10.1.1: MUST send 100 or a final status. Only now is it certain which.
+        if self.length != 0 and "expect" in self.headers and self.request_version == "HTTP/1.1":
+            connection.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        connection.due = self.http.now + limits.body_timeout
+        body = await (self._chunks() if self.length is None else connection.reader.readexactly(self.length))
+        connection.due, self.length = inf, 0
+        return body
+
+    async def _chunks(self) -> bytes:
+        reader, body, room, size = self.connection.reader, bytearray(), self.http.limits.max_body, 1
+        while size > 0:
+            line = await reader.readuntil(b"\n")
+            match = CHUNK.fullmatch(line)
+            if match is None:
+                raise HttpError(400, "a chunk begins with its length in hexadecimal digits and CR LF")
+            size = int(match[1], 16)
+            room -= len(line) + size
+            require(room >= 0, 413, "the body is too long (max_body)")
+            body += await reader.readexactly(size)
+            require(await reader.readexactly(2) == b"\r\n", 400, "a chunk ends with CR LF, and trailers are not taken")
+            await asyncio.sleep(0)  # a million tiny chunks that arrived together must not keep the loop from others
+        return bytes(body)
+
+    def on_hangup(self, callback: Callable[[], object]) -> None:
+        """Call `callback` once, when the peer ends its side or is lost, at once when that has happened.
+
+        Without it the application learns of it from `write`. `asyncio.current_task().cancel` is a good callback
+        for work that is worth nothing without its reader.
+        """
+        self.connection.callback = callback
+        if self.connection.hung_up:
+            callback()
+
+    async def do_POST(self) -> None:
+        answer = await self.http.application(self)
+        if answer is None:
+            self._put(b"")  # the last chunk is the empty one
+        else:
+            self._respond(*answer)
+
+    do_GET = do_DELETE = do_OPTIONS = do_HEAD = do_POST
+
+    def stream(self, status: int, headers: Mapping[str, str], *, keep_alive: bytes) -> Request:
+        """Begin an answer without a known length; it ends when the application returns None.
+
+        The head leaves with the first `write`. keep_alive is sent after Limits.keep_alive seconds of silence.
+        Raises HttpError 503 when too many streams are open.
+        """
+        require(len(self.http.streams) < self.http.limits.streams, 503, "too many streams are open (streams)")
+        self._respond(status, headers, None)
+        self.keep_alive = keep_alive
+        self.http.streams.add(self)
+        return self
+
+    async def write(self, data: bytes) -> None:
+        """Send `data` on the stream at once and whole, then wait while the peer is too far behind.
+
+        Raises OSError when the stream is over or the peer has gone.
+        """
+        if data:
+            self._put(data)
+        await self.connection.writer.drain()
+
+    def check(self, now: float) -> None:
+        """Send the keep-alive if it is time; called at every tick."""
+        if now >= self.due and not self.connection.writer.is_closing():
+            self._put(self.keep_alive)
+
+    def _put(self, data: bytes) -> None:
+        if self not in self.http.streams:
+            raise ConnectionResetError("the stream is over, or was never opened")
+        self.due = self.http.now + self.http.limits.keep_alive
+        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self.request_version == "HTTP/1.1" else data)
+
+    def _respond(self, status: int, headers: Mapping[str, str], body: bytes | None) -> None:
+        if self.answered:
+            raise RuntimeError("this request has been answered")
+        self._headers_buffer.clear()
+        self.close_connection |= self.http.closing or self.length != 0
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if self.close_connection:
+            self._headers_buffer.append(b"Connection: close\r\n")
+        if body is not None:
+            # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
+            self._headers_buffer.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
+            self._send(body)
+        elif self.request_version == "HTTP/1.1":
+            self._headers_buffer.append(b"Transfer-Encoding: chunked\r\n\r\n")
+        else:
+            self._headers_buffer.append(b"\r\n")  # the end of the connection ends the answer
+
+    def _send(self, data: bytes) -> None:
+        self.answered = True
+        if self.method != "HEAD":
+            self._headers_buffer.append(data)
+        self.connection.writer.write(b"".join(self._headers_buffer))
+        self._headers_buffer.clear()
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        self.log_request(code)
+        self.send_response_only(code)
+        self._headers_buffer.append(self.http.stamp)
+
+    def send_header(self, keyword: str, value: str) -> None:
+        # RFC 9110 section 5.5: a field value has no CR, LF or NUL; one of them would let a value write headers.
+        if not f"{keyword}{value}".isprintable():
+            raise ValueError(f"the header {keyword!r}: {value!r} holds a control character")
+        super().send_header(keyword, value)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        self.length = None  # whatever it is that the peer sends, it is not a request that we understand
+        if self.answered:
+            self.connection.writer.transport.abort()  # all that is left to say that the answer is not whole
+        else:
+            self._respond(code, {"Content-Type": "application/json"}, self.http.error_body(code, message or ""))
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        access.info('%s %r "%s" %s', self.peer, self.principal, self.requestline, code)
+
+
+# --- the server: what is shared ------------------------------------------------------------------
+
+
+class HttpServer:
+    """A listening socket, its connections, and their one timer.
+
+    application is awaited with each request, in the task of its connection: context variables that it sets
+    outlive the request. An HttpError that it raises is sent, any other exception is logged and answered with
+    500. error_body makes the JSON of every refusal.
+    """
+
+    closing = False
+
+    def __init__(self, application: Application, error_body: ErrorBody, limits: Limits | None = None) -> None:
+        self.application = application
+        self.error_body = error_body
+        self.limits = limits or Limits()
+        self.connections: dict[Connection, asyncio.Task[object]] = {}  # oldest first
+        self.streams: set[Request] = set()
+
+    async def start(self, host: str, port: int, *, ssl: SSLContext | None = None, reuse_port: bool = False) -> None:
+        """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
+        self.tick()
+        self.listener = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self),
+            *(host, port),
+            ssl=ssl,
+            ssl_handshake_timeout=self.limits.head_timeout if ssl else None,
+            ssl_shutdown_timeout=self.limits.linger if ssl else None,
+            reuse_port=reuse_port,
+            backlog=256,
+        )
+        self.port: int = self.listener.sockets[0].getsockname()[1]
+
+    def tick(self) -> None:
+        """Look at every time limit. The clock that the limits are kept by stands still in between."""
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
+        self.timer = loop.call_later(self.limits.tick, self.tick)
+        self.stamp = f"Server: mcp_min\r\nDate: {formatdate(usegmt=True)}\r\n".encode()
+        for connection in list(self.connections):
+            connection.check(self.now)
+        for stream in list(self.streams):
+            stream.check(self.now)
+
+    def admit(self, connection: Connection) -> None:
+        """Take in a connection; when there are too many, the oldest that owes us bytes goes, or else the new one."""
+        if len(self.connections) - len(self.streams) >= self.limits.connections:
+            oldest = next((one for one in self.connections if one.due < inf), connection)
+            oldest.due = inf
+            oldest.writer.transport.abort()
+        task = asyncio.current_task()
+        assert task is not None
+        self.connections[connection] = task
+
+    async def close(self, deadline: float = 10) -> None:
+        """Stop listening, let requests in flight be answered, cancel them after `deadline` seconds.
+
+        Tell the application to end its streams before. Requests that are not whole are refused with 503 and
+        idle connections closed, at once.
+        """
+        self.closing = True
+        self.listener.close()
+        for connection in self.connections:
+            if connection.due < inf:
+                connection.reader.set_exception(HttpError(503, "the server is closing, try again"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                await asyncio.gather(*self.connections.values())
+        self.timer.cancel()
