@@ -16,8 +16,8 @@ permissions and use HTTP across machines.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Literal, Protocol
 
@@ -30,7 +30,7 @@ logger = logging.getLogger("mcp_min")
 
 CHUNK = 64 * 2**10  # bytes asked for at once, the size of a Linux pipe
 HIGH_WATER = 2**20  # bytes sent and not yet taken; past it, `send` waits for the reader
-
+CLOSE_TIMEOUT = 1.0  # seconds that `close` gives the reader to take what is unsent
 
 Garbage = Literal["answer", "skip", "close"]
 
@@ -81,15 +81,14 @@ class LineTransport:
     def __init__(self, stream: ByteStream, garbage: Garbage, max_line: int = MAX_LINE) -> None:
         self.stream = stream
         self._garbage = garbage
-        self._max_line = max_line
+        self._framer = Framer(max_line)
 
     async def read(self) -> AsyncIterator[Any]:
-        framer = Framer(self._max_line)
         more = True
         while more:
             chunk = await self.stream.receive()
             more = chunk != b""
-            for item in framer.feed(chunk or b"\n"):  # a last line may lack its newline
+            for item in self._framer.feed(chunk or b"\n"):  # a last line may lack its newline
                 if isinstance(item, RpcError):
                     await self._refuse(item)
                 else:
@@ -140,7 +139,7 @@ class ConnectionStream:
     async def receive(self) -> bytes:
         try:
             return await self._reader.read(CHUNK)
-        except ConnectionError as error:
+        except OSError as error:  # a reset, and what the network reports: no route, timed out
             raise ConnectionClosed(f"the connection broke: {error}") from None
 
     async def send(self, data: bytes) -> None:
@@ -149,16 +148,17 @@ class ConnectionStream:
         self._writer.write(data)
         try:
             await self._writer.drain()
-        except ConnectionError as error:
+        except OSError as error:
             raise ConnectionClosed(f"the connection broke: {error}") from None
 
     async def close(self) -> None:
         self._writer.close()
-        try:
-            # Bounded: a peer that does not read would keep the last bytes for ever.
-            await asyncio.wait_for(self._writer.wait_closed(), 1)
-        except (OSError, TimeoutError):
-            self._writer.transport.abort()
+        # Bounded: a peer that does not read would keep the last bytes for ever.
+        abort = asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._writer.transport.abort)
+        # All who close wait for one future, which the cancellation of one of them must not cancel.
+        with contextlib.suppress(OSError):
+            await asyncio.shield(self._writer.wait_closed())
+        abort.cancel()
 
 
 async def connect_unix(path: str, *, max_line: int = MAX_LINE) -> LineTransport:
@@ -181,31 +181,28 @@ class MemoryStream:
 
     def __init__(self) -> None:
         self.other = self
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
+        self._unread = bytearray()
         self._ended = False
-        self._changed = asyncio.Event()  # set when this end's buffer has been filled, emptied or ended
+        self._changed = asyncio.Event()  # set when this end's bytes have come or gone, or when it has ended
 
     async def receive(self) -> bytes:
-        while not self._chunks and not self._ended:
-            await self._wait()
-        data = b"".join(self._chunks)
-        self._chunks.clear()
-        self._size = 0
+        while not self._unread and not self._ended:
+            await self._change()
+        data = bytes(self._unread)
+        self._unread.clear()
         self._changed.set()
         return data
 
     async def send(self, data: bytes) -> None:
         other = self.other
         if other._ended:
-            raise ConnectionClosed("the other end closed the connection")
-        other._chunks.append(data)
-        other._size += len(data)
+            raise ConnectionClosed("the connection is closed")
+        other._unread += data
         other._changed.set()
-        while other._size > HIGH_WATER and not other._ended:
-            await other._wait()
+        while len(other._unread) > HIGH_WATER and not other._ended:
+            await other._change()
 
-    async def _wait(self) -> None:
+    async def _change(self) -> None:
         self._changed.clear()
         await self._changed.wait()
 
