@@ -21,11 +21,12 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any
 
-from .jsonrpc import INVALID_PARAMS, Params, RpcError
+from .jsonrpc import Params, invalid_params
 
 LIFETIME = 3600.0  # seconds; a person may take a while to answer
 MAX_STATE = 256 * 2**10  # characters; it travels in every round
 MAX_ROUNDS = 32  # of questions in one request, so that no handler asks for ever
+_VARYING = frozenset({"_meta", "inputResponses", "requestState"})  # the members that differ from round to round
 
 
 class RequestState:
@@ -39,11 +40,11 @@ class RequestState:
     def seal(self, answers: dict[str, Any], round: int, method: str, params: Params, principal: str | None) -> str:
         """Return the state that proves these answers. Raises RpcError -32602 past the bounds on rounds and size."""
         if round > MAX_ROUNDS:
-            raise _refused(f"the request asked for input {MAX_ROUNDS} times")
+            raise invalid_params(f"the request asked for input {MAX_ROUNDS} times")
         payload = {"answers": answers, "round": round, "expires": int(self._now() + self._lifetime)}
         text = urlsafe_b64encode(json.dumps(payload, separators=(",", ":")).encode()).decode()
         if len(text) > MAX_STATE:
-            raise _refused(f"the answers take more than {MAX_STATE} characters")
+            raise invalid_params(f"the answers take more than {MAX_STATE} characters")
         return f"{text}.{self._sign(text, method, params, principal)}"
 
     def open(self, state: Any, method: str, params: Params, principal: str | None) -> tuple[dict[str, Any], int]:
@@ -55,21 +56,13 @@ class RequestState:
         text, _, signature = state.rpartition(".") if isinstance(state, str) else ("", "", "")
         expected = self._sign(text, method, params, principal)
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), expected.encode()):
-            raise _refused("requestState was altered, or belongs to another request or caller")
+            raise invalid_params("requestState was altered, or belongs to another request or caller")
         payload = json.loads(urlsafe_b64decode(text))
         if payload["expires"] < self._now():
-            raise _refused("requestState has expired; send the request without it to begin again")
+            raise invalid_params("requestState has expired; send the request without it to begin again")
         return payload["answers"], payload["round"]
 
     def _sign(self, text: str, method: str, params: Params, principal: str | None) -> str:
-        # The members that differ from round to round; all else must be as it was.
         salient = {key: value for key, value in params.items() if key not in _VARYING}
         bound = json.dumps([text, method, salient, principal], sort_keys=True)
         return urlsafe_b64encode(hmac.digest(self._key, bound.encode(), hashlib.sha256)).decode()
-
-
-_VARYING = frozenset({"_meta", "inputResponses", "requestState"})
-
-
-def _refused(details: str) -> RpcError:
-    return RpcError(INVALID_PARAMS, "Invalid params", {"details": details})
