@@ -1,4 +1,4 @@
-"""What a client keeps for a stateless server: only what was sealed, for that request and caller, in time, comes back."""
+"""What a client keeps for a stateless server: only what was sealed, for this request and caller, comes back in time."""
 
 from __future__ import annotations
 
