@@ -26,7 +26,7 @@ from urllib.parse import urljoin
 
 from . import headers as mcp_headers
 from . import jsonrpc, spec, sse
-from .http_client import HttpClient, HttpError, Response, split_url
+from .http_client import HttpClient, HttpError, Response, Timeouts, split_url
 from .jsonrpc import ConnectionClosed, Message, RequestId, RpcError
 
 logger = logging.getLogger("mcp_min")
@@ -60,7 +60,8 @@ class HttpTransport:
         # Told of a request whose answer will not come, where the connection as a whole goes on.
         self.on_lost: Callable[[RequestId, ConnectionClosed], None] = lambda id, reason: None
         self._headers = headers or {}
-        self._http = http or HttpClient()
+        # A head may take as long as the tool; how long that is allowed to be is the caller's affair.
+        self._http = http or HttpClient(timeouts=Timeouts(head=None))
         self._arrived: asyncio.Queue[Message | ConnectionClosed | None] = asyncio.Queue()
         self._tasks: dict[Any, asyncio.Task[None]] = {}  # by request id; others under names of their own
         self._session: str | None = None
@@ -154,7 +155,7 @@ class HttpTransport:
             self._session = None
             self._arrived.put_nowait(ConnectionClosed("the server has ended the session (404)"))
         elif kind == "text/event-stream" and response.status == 200:
-            await self._follow(response, id)
+            await self._follow(response, message, id)
         else:
             body = await response.read()
             if id is not None:
@@ -196,7 +197,7 @@ class HttpTransport:
 
     # --- event streams ---------------------------------------------------------------------------
 
-    async def _follow(self, response: Response, id: RequestId | None) -> None:
+    async def _follow(self, response: Response, request: Message, id: RequestId | None) -> None:
         """Read events until the answer to `id`; a stream that ends before is asked for again where it can be."""
         resumptions, last_event_id, retry = 0, "", RETRY
         while True:
@@ -205,7 +206,7 @@ class HttpTransport:
                 async for chunk in response.chunks():
                     for event in parser.feed(chunk):
                         resumptions = 0
-                        if self._event(event.data, id):
+                        if self._event(event.data, request, id):
                             return
             except HttpError as error:
                 logger.debug("a stream broke: %s", error)
@@ -224,22 +225,22 @@ class HttpTransport:
                 response.close()
                 raise HttpError(f"the stream cannot be resumed: HTTP {response.status}")
 
-    def _event(self, data: str, id: RequestId | None) -> bool:
+    def _event(self, data: str, request: Message, id: RequestId | None) -> bool:
         try:
             message = jsonrpc.decode(data.encode())
         except RpcError as problem:
             logger.warning("skipped an event that is no message: %s", problem)
             return False
-        is_answer = "method" not in message and message.get("id") == id
-        self._arrived.put_nowait(message)
-        return is_answer and id is not None
+        is_answer = id is not None and "method" not in message and message.get("id") == id
+        self._arrived.put_nowait(self._learn(message, request) if is_answer else message)
+        return is_answer
 
     async def _stand(self) -> None:
         """Hold the stream for what the server says unasked; a server may have none (405)."""
         try:
             response = await self._request("GET", {"accept": "text/event-stream"})
             if response.status == 200:
-                await self._follow(response, None)
+                await self._follow(response, {}, None)
             else:
                 response.close()
         except (HttpError, TimeoutError) as error:
@@ -274,7 +275,7 @@ class SseTransport(HttpTransport):
                     if event.event == "endpoint" and not told.done():
                         told.set_result(event.data)
                     else:
-                        self._event(event.data, None)
+                        self._event(event.data, {}, None)
         except (HttpError, ValueError) as error:
             reason = ConnectionClosed(str(error))
         finally:
