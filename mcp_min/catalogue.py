@@ -5,23 +5,30 @@ which they were registered, and the listeners that hear of changes. The first to
 brings `tools/list` and `tools/call` to the table of methods, so that what a server declares and
 what it answers cannot differ.
 
-Spec: 2026-07-28 server/index, basic/patterns/subscriptions; 2025-11-25 basic/lifecycle#capability-negotiation.
+Spec: 2026-07-28 server/index, basic/patterns/subscriptions; 2025-11-25 basic/lifecycle#capability-negotiation,
+      server/resources#subscriptions.
 Wire: "capabilities": {"tools": {"listChanged": true}, "logging": {}}
+      → {"id":4,"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},"_meta":{…}}}
+      ← {"method":"notifications/subscriptions/acknowledged","params":{"notifications":{"toolsListChanged":true}, …}}
+      ← {"method":"notifications/tools/list_changed","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":4}}}
 
-Deliberately absent: answers. `server.py` fills the table of methods.
+The catalogue owns its listeners for as long as their requests or connections last.
+
+Deliberately absent: all other answers. `server.py` fills the table of methods.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from . import features, spec
-from .dispatcher import Handler
-from .features import Feature
+from .context import Context
+from .dispatcher import Handler, Session
+from .features import Feature, Function
+from .jsonrpc import Params, Result, invalid_params
 from .listener import Listener
-
-Function = Callable[..., Any]
 
 # What is declared with each family; a change of any list is told to whoever asked.
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -41,12 +48,15 @@ class Catalogue:
         self.templates: dict[str, Feature] = {}
         self.prompts: dict[str, Feature] = {}
         self.completer: Feature | None = None
-        self.listeners: set[Listener] = set()
-        self.methods: dict[str, Handler] = {}  # what the dispatcher looks in
-        self.offerable: dict[str, Handler] = {}  # what moves to `methods` with the first feature of a kind
         self.extensions: dict[str, dict[str, Any]] = {}
+        self.listeners: set[Listener] = set()
+        self.methods: dict[str, Handler] = {"subscriptions/listen": self._listen}  # what the dispatcher looks in
+        self.offerable: dict[str, Handler] = {  # what moves there with the first feature of its family
+            "resources/subscribe": self._subscribe,
+            "resources/unsubscribe": self._unsubscribe,
+        }
 
-    # --- registering -----------------------------------------------------------------------------
+    # --- registering; at any time ----------------------------------------------------------------
 
     def tool(self, function: Function | None = None, /, **options: Any) -> Any:
         """Register a tool: `@server.tool`, or `@server.tool(title="Search")`; options of `features.make_tool`."""
@@ -76,7 +86,7 @@ class Catalogue:
 
     def completion(self, function: Function) -> Function:
         """Register what completes arguments: function(ref, argument, context) -> list of strings, the best first."""
-        self.completer = features.make_tool(function, name="completion", input_schema={"type": "object"})
+        self.completer = features.make_completion(function)
         self._offer("completions")
         return function
 
@@ -89,15 +99,16 @@ class Catalogue:
 
         return register
 
-    def _add(self, kind: str, table: dict[str, Feature], key: str, feature: Feature) -> None:
+    def _add(self, family: str, table: dict[str, Feature], key: str, feature: Feature) -> None:
         if key in table:
             raise ValueError(f"{key!r} is registered already; remove it first, or give another name")
         table[key] = feature
-        self._offer(kind)
-        self._post(f"notifications/{kind}/list_changed")
+        self._offer(family)
+        self._post(f"notifications/{family}/list_changed")
 
-    def _offer(self, kind: str) -> None:
-        self.methods |= {method: self.offerable[method] for method in spec.FAMILIES[kind]}
+    def _offer(self, family: str) -> None:
+        for method in spec.FAMILIES[family]:
+            self.methods.setdefault(method, self.offerable[method])
 
     def remove_tool(self, name: str) -> None:
         """Take a tool away and tell the listeners. Raises KeyError."""
@@ -117,7 +128,7 @@ class Catalogue:
     def capabilities(self, version: str) -> dict[str, Any]:
         """Return what is declared to a client of this revision: what has been registered by now."""
         declared: dict[str, Any] = {"logging": {}}
-        declared |= {kind: _SETTINGS[kind] for kind, methods in spec.FAMILIES.items() if methods[0] in self.methods}
+        declared |= {name: _SETTINGS[name] for name, methods in spec.FAMILIES.items() if methods[0] in self.methods}
         if self.extensions:
             declared["extensions"] = self.extensions
         return {name: value for name, value in declared.items() if spec.CAPABILITY_SINCE.get(name, "") <= version}
@@ -145,6 +156,66 @@ class Catalogue:
             listener.post((method, uri))
 
     def end_listeners(self) -> None:
-        """End every subscription with its final result, as at shutdown."""
+        """End every subscription with its final result, as at shutdown; on the event loop's thread."""
         for listener in list(self.listeners):
             listener.end()
+
+    # --- listening: in the modern era for as long as the request lasts ---------------------------
+
+    async def _listen(self, params: Params, ctx: Context) -> Result:
+        """Answer only when the subscription ends. Spec: 2026-07-28 basic/patterns/subscriptions."""
+        wanted, session = params.get("notifications"), ctx.call.session
+        uris = wanted.get("resourceSubscriptions", []) if isinstance(wanted, dict) else None
+        if not isinstance(wanted, dict) or not isinstance(uris, list):
+            raise invalid_params("notifications must be an object, its resourceSubscriptions a list")
+        if ctx.call.send is None or ctx.request_id is None:
+            raise invalid_params("subscriptions/listen must be a request, over a transport that can stream")
+        listener, agreed = Listener(ctx.call.send, ctx.request_id), dict[str, Any]()
+        offered = self.capabilities(ctx.client.version)
+        # MUST NOT send what was not requested; what is not supported is left out of the acknowledgement.
+        for key, method in spec.CHANGES.items():
+            if wanted.get(key) is True and method.split("/")[1] in offered:
+                listener.methods.add(method)
+                agreed[key] = True
+        if uris and "resources" in offered:
+            for uri in uris:
+                listener.watch(uri)
+            agreed["resourceSubscriptions"] = uris
+        self.listeners.add(listener)
+        if session is not None:
+            session.on_close.append(listener.end)
+        try:
+            # MUST be the first message of the subscription.
+            await listener.notify("notifications/subscriptions/acknowledged", {"notifications": agreed})
+            await listener.run()
+        finally:
+            self.listeners.discard(listener)
+            if session is not None and listener.end in session.on_close:
+                session.on_close.remove(listener.end)
+        return {"_meta": {spec.SUBSCRIPTION_ID: ctx.request_id}}
+
+    # --- listening: a legacy connection is one listener for as long as it lasts ------------------
+
+    def _listen_to_session(self, session: Session) -> None:
+        """Tell this connection of list changes from now on, and of those resources that it will ask for."""
+        if "listener" not in session.state:
+            listener = session.state["listener"] = Listener(session.notify)
+            listener.methods.update(spec.CHANGES.values())
+            self.listeners.add(listener)
+            task = asyncio.get_running_loop().create_task(listener.run())
+            session.on_close += [lambda: self.listeners.discard(listener), task.cancel]
+
+    async def _subscribe(self, params: Params, ctx: Context) -> Result:
+        _listener_of(ctx).watch(params.get("uri"))
+        return {}
+
+    async def _unsubscribe(self, params: Params, ctx: Context) -> Result:
+        _listener_of(ctx).uris.discard(str(params.get("uri")))
+        return {}
+
+
+def _listener_of(ctx: Context) -> Listener:
+    if ctx.call.session is None or "listener" not in ctx.call.session.state:
+        raise invalid_params("subscribing needs a session: send initialize first, on a transport that keeps one")
+    listener: Listener = ctx.call.session.state["listener"]
+    return listener

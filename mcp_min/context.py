@@ -40,10 +40,9 @@ class ToolError(Exception):
 class InputRequired(BaseException):
     """Ends a modern call with questions. No Exception, so that `except Exception` in a handler cannot swallow it."""
 
-    def __init__(self, questions: dict[str, Question], answers: dict[str, Any]) -> None:
+    def __init__(self, questions: dict[str, Question]) -> None:
         super().__init__(questions)
         self.questions = questions
-        self.answers = answers  # those known by now, for the next round
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +53,7 @@ class Caller:
     info: dict[str, Any] = field(default_factory=dict)
     capabilities: dict[str, Any] = field(default_factory=dict)
     log_level: str | None = None  # the least severe that it wants, None for no logs at all
+    modern: bool = False  # whether each of its requests stands alone
 
 
 @dataclass(slots=True, eq=False)
@@ -99,11 +99,6 @@ class Context:
     def principal(self) -> str | None:
         """Who authenticated; None without authentication."""
         return self.call.principal
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The HTTP request's headers, names in lower case; empty on other transports."""
-        return dict(self.call.headers or {})
 
     def close_stream(self) -> None:
         """End an HTTP response stream before the answer; a 2025-11-25 client comes back for it. Elsewhere: nothing."""
@@ -192,26 +187,32 @@ class Context:
 
         questions: made by `elicitation`, `url_elicitation`, `sampling`, or `ROOTS`. In the modern era the
         answers that are there already are kept, and only the others are asked for.
+
+        Spec: 2026-07-28 basic/patterns/mrtr. Raises RpcError: -32021 where the client has not declared what a
+        question needs, -32600 where it cannot be asked; and ToolError when it answers with what is none.
+        When cancelled, questions to a legacy client have been sent, and are cancelled too.
         """
         for question in questions.values():
             self._require(question)
-        if self.client.version in spec.MODERN:
+        if self.client.modern:
             return self._find(questions)
         request = self.call.request
-        if request is None:
-            raise RpcError(
-                INVALID_REQUEST, "Invalid request", {"details": "a stateless connection cannot ask its client"}
-            )
+        if request is None or not self.call.open:
+            raise jsonrpc.invalid_request("the client cannot be asked: it is stateless, or has its answer already")
         answers = await asyncio.gather(*(self._send(request, question) for question in questions.values()))
         return dict(zip(questions, answers, strict=True))
 
     def _find(self, questions: dict[str, Question]) -> dict[str, Result]:
+        method = self.call.message["method"]
+        if method not in spec.INPUT_METHODS:
+            # MUST NOT answer any other request with `input_required` (basic/patterns/mrtr#supported-requests).
+            raise jsonrpc.invalid_request(f"{method} cannot ask for input; {', '.join(sorted(spec.INPUT_METHODS))} can")
         for key, question in questions.items():
             if key not in self.answers and key in self.responses and _problem(question, self.responses[key]) is None:
                 self.answers[key] = self.responses[key]
         missing = {key: question for key, question in questions.items() if key not in self.answers}
         if missing:
-            raise InputRequired(missing, self.answers)
+            raise InputRequired(missing)
         return {key: self.answers[key] for key in questions}
 
     async def _send(self, request: Ask, question: Question) -> Result:
@@ -239,7 +240,7 @@ class Context:
         if not isinstance(declared, dict) or not needed.keys() <= declared.keys():
             missing = {name: needed}
             details = f"the client did not declare the capability {'.'.join([name, *needed])}"
-            code = spec.MISSING_CLIENT_CAPABILITY if self.client.version in spec.MODERN else INVALID_REQUEST
+            code = spec.MISSING_CLIENT_CAPABILITY if self.client.modern else INVALID_REQUEST
             raise RpcError(code, "Missing client capability", {"requiredCapabilities": missing, "details": details})
 
 
@@ -273,11 +274,8 @@ def _problem(question: Question, answer: Any) -> str | None:
     if question["method"] == "roots/list":
         return None if isinstance(answer.get("roots"), list) else "it has no list of roots"
     if question["method"] == "sampling/createMessage":
-        return (
-            None
-            if isinstance(answer.get("content"), (dict, list)) and "role" in answer
-            else "it has no role and content"
-        )
+        complete = "role" in answer and isinstance(answer.get("content"), (dict, list))
+        return None if complete else "it has no role and content"
     if answer.get("action") not in ("accept", "decline", "cancel"):
         return "its action is none of accept, decline, cancel"
     schema = question["params"].get("requestedSchema")

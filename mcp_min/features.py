@@ -1,10 +1,14 @@
 """Tools, resources and prompts: what is registered, and how a list shows it.
 
 `signature.py` reads a function; this file makes a `Feature` of it: the definition that lists show,
-the schemas that check what goes in and out, and the function itself.
+the schemas that check what goes in and out, and the function itself. Whatever could go wrong in
+every call goes wrong here, when the function is registered.
 
 Spec: 2026-07-28 server/tools, server/resources, server/prompts (#data-types of each), basic/index#icons.
 Wire: {"name":"add","description":"Add two numbers.","inputSchema":{…},"outputSchema":{"type":"integer"}}
+      {"name":"add", …,"outputSchema":{"type":"object","properties":{"result":{"type":"integer"}}, …}}   before 2026
+
+A feature owns nothing and never changes.
 
 Deliberately absent: methods; `server.py` answers those.
 """
@@ -26,6 +30,18 @@ from .uri_template import UriTemplate
 Function = Callable[..., Any]
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SHOULD (2026-07-28 server/tools#tool-names)
 
+# What may be given beside a function, and what it is called on the wire.
+_MEMBERS = {
+    "name": "name",
+    "title": "title",
+    "description": "description",
+    "mime_type": "mimeType",
+    "size": "size",  # in bytes
+    "annotations": "annotations",
+    "icons": "icons",
+    "meta": "_meta",
+}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feature:
@@ -35,44 +51,42 @@ class Feature:
     function: Function
     signature: Signature
     input: Schema  # checks the arguments
-    output: Schema | None = None  # checks a tool's structured result
     run_in_thread: bool = True  # where the function is a `def`
-    template: UriTemplate | None = None  # a resource template's
-    caching: dict[str, Any] = field(default_factory=dict)  # a resource's own ttlMs and cacheScope
+    output: Schema | None = None  # checks a tool's structured result
+    wrapped: bool = False  # that result need not be an object: legacy revisions see {"result": …}
     mirrored: dict[str, tuple[str, ...]] = field(default_factory=dict)  # Mcp-Param header: path of the argument
     scopes: frozenset[str] = frozenset()  # that the caller must have been granted
-    legacy_definition: dict[str, Any] = field(default_factory=dict)  # with an outputSchema that is an object
+    template: UriTemplate | None = None  # a resource template's
+    caching: dict[str, Any] = field(default_factory=dict)  # a resource's own ttlMs and cacheScope
 
     def shown(self, version: str) -> dict[str, Any]:
         """Return the definition as a peer of this revision knows it."""
-        definition = self.definition if version in spec.MODERN else self.legacy_definition or self.definition
-        return spec.known_members(definition, version)
-
-    @property
-    def wrapped(self) -> bool:
-        """Whether legacy revisions see the structured result as {"result": …}, since it need not be an object."""
-        return bool(self.legacy_definition)
+        definition = spec.known_members(self.definition, version)
+        if self.wrapped and version not in spec.MODERN and "outputSchema" in definition:
+            inner = _moved(definition["outputSchema"])
+            definition["outputSchema"] = {"type": "object", "properties": {"result": inner}, "required": ["result"]}
+        return definition
 
 
 def make_tool(
     function: Function,
     *,
-    name: str | None = None,
-    title: str | None = None,
-    description: str | None = None,
-    annotations: dict[str, Any] | None = None,
-    icons: list[dict[str, Any]] | None = None,
-    meta: dict[str, Any] | None = None,
     input_schema: dict[str, Any] | None = None,
     output_schema: dict[str, Any] | None = None,
     run_in_thread: bool = True,
     scopes: tuple[str, ...] = (),
+    **members: Any,
 ) -> Feature:
-    """Return the tool that `function` is; what is not given is read from its name, docstring and annotations.
+    """Return the tool that `function` is.
 
-    input_schema and output_schema replace those made from annotations; with input_schema, arguments
-    reach the function as they came, under its parameters' names or in `**kwargs`.
-    Raises TypeError for an annotation that is not understood, ValueError for a schema or a name that is wrong.
+    members: name, title, description, annotations, icons, meta; name and description are by default
+    the function's. input_schema and output_schema replace those made from annotations; with
+    input_schema, arguments reach the function as they came, under its parameters' names or in
+    `**kwargs`. run_in_thread: False for a `def` that is short, or bound to the event loop's thread.
+    scopes: of the authorization, without which a caller is refused.
+
+    Spec: 2026-07-28 server/tools#tool. Raises TypeError for an annotation or an option that is not
+    understood, ValueError for a schema or a name that is wrong.
     """
     signature = read_signature(
         function,
@@ -81,30 +95,24 @@ def make_tool(
         given_schema=input_schema,
         given_output=output_schema,
     )
-    name = name or str(getattr(function, "__name__", ""))
+    takes, gives = signature.input_schema, signature.output_schema
+    definition = _define(function, signature, members)
+    name = definition["name"]
     if not _NAME.fullmatch(name):
         raise ValueError(f"tool name {name!r}: use 1 to 128 of the characters A-Z a-z 0-9 _ . -, or give name=…")
-    if signature.input_schema.get("type") != "object":
+    # MUST be a valid JSON Schema object, and arguments are one (server/tools#tool).
+    if takes.get("type") != "object":
         raise ValueError(f'tool {name!r}: the input schema must have "type": "object"')
-    output = signature.output_schema
-    definition = _definition(
-        {"name": name, "title": title, "description": description or signature.description},
-        {"inputSchema": signature.input_schema, "outputSchema": output},
-        {"annotations": annotations, "icons": icons, "_meta": meta},
-    )
-    legacy = {}
-    if output is not None and output.get("type") != "object":
-        legacy = definition | {"outputSchema": _wrap(output)}
     return Feature(
-        definition,
+        definition | {"inputSchema": takes} | ({} if gives is None else {"outputSchema": gives}),
         function,
         signature,
-        Schema(signature.input_schema),
-        Schema(output) if output is not None else None,
+        Schema(takes),
         run_in_thread,
-        mirrored=headers.mirrored_arguments(signature.input_schema),
+        None if gives is None else Schema(gives),
+        wrapped=gives is not None and gives.get("type") != "object",
+        mirrored=headers.mirrored_arguments(takes),
         scopes=frozenset(scopes),
-        legacy_definition=legacy,
     )
 
 
@@ -112,70 +120,99 @@ def make_resource(
     uri: str,
     function: Function,
     *,
-    name: str | None = None,
-    title: str | None = None,
-    description: str | None = None,
-    mime_type: str | None = None,
-    size: int | None = None,
-    annotations: dict[str, Any] | None = None,
-    icons: list[dict[str, Any]] | None = None,
-    meta: dict[str, Any] | None = None,
     ttl_ms: int | None = None,
     cache_scope: str | None = None,
     run_in_thread: bool = True,
+    **members: Any,
 ) -> Feature:
     """Return the resource, or with `{name}` in the URI the template, whose contents `function` returns.
 
-    size is in bytes, ttl_ms in milliseconds. Raises TypeError when the function's parameters are not
-    the template's variables, ValueError for a template that cannot be matched.
+    members: as for `make_tool`, and mime_type, size (bytes). ttl_ms (milliseconds), cache_scope: where
+    they differ from the server's.
+
+    Spec: 2026-07-28 server/resources#resource, #resource-templates. Raises TypeError when the function's
+    parameters are not the template's variables, ValueError for a template that cannot be matched.
     """
     signature = read_signature(function, context_type=Context, plain=(Content,), check_output=False)
     template = UriTemplate(uri) if "{" in uri else None
-    names = template.names if template is not None else []
-    takes = list(signature.input_schema["properties"])
-    if set(takes) != set(names):
-        raise TypeError(f"resource {uri!r}: the function takes {takes}, the URI gives {names}; they must be the same")
-    definition = _definition(
-        {"uri" if template is None else "uriTemplate": uri, "name": name or getattr(function, "__name__", uri)},
-        {"title": title, "description": description or signature.description, "mimeType": mime_type, "size": size},
-        {"annotations": annotations, "icons": icons, "_meta": meta},
+    gives = [] if template is None else template.names
+    takes = _string_parameters(signature, f"resource {uri!r}")
+    if set(takes) != set(gives):
+        raise TypeError(f"resource {uri!r}: the function takes {takes}, the URI gives {gives}; they must be the same")
+    definition = _define(function, signature, {"name": getattr(function, "__name__", uri)} | members)
+    return Feature(
+        {"uri" if template is None else "uriTemplate": uri} | definition,
+        function,
+        signature,
+        Schema(signature.input_schema),
+        run_in_thread,
+        template=template,
+        caching=caching_hints(ttl_ms, cache_scope),
     )
-    caching = _definition({"ttlMs": ttl_ms, "cacheScope": cache_scope})
-    schema = Schema(signature.input_schema)
-    return Feature(definition, function, signature, schema, None, run_in_thread, template, caching)
 
 
-def make_prompt(
-    function: Function,
-    *,
-    name: str | None = None,
-    title: str | None = None,
-    description: str | None = None,
-    icons: list[dict[str, Any]] | None = None,
-    meta: dict[str, Any] | None = None,
-    run_in_thread: bool = True,
-) -> Feature:
-    """Return the prompt whose messages `function` returns; its arguments arrive as strings. Raises as make_tool."""
+def make_prompt(function: Function, *, run_in_thread: bool = True, **members: Any) -> Feature:
+    """Return the prompt whose messages `function` returns. members: as for `make_tool`.
+
+    Spec: 2026-07-28 server/prompts#prompt. Raises TypeError for a parameter that no string fits, since
+    a prompt's arguments are strings.
+    """
     signature = read_signature(function, context_type=Context, check_output=False)
-    required = signature.input_schema.get("required", [])
-    arguments = [
-        _definition({"name": key, "description": schema.get("description"), "required": key in required})
-        for key, schema in signature.input_schema["properties"].items()
-    ]
-    definition = _definition(
-        {"name": name or getattr(function, "__name__", ""), "title": title},
-        {"description": description or signature.description, "arguments": arguments or None},
-        {"icons": icons, "_meta": meta},
-    )
-    return Feature(definition, function, signature, Schema(signature.input_schema), None, run_in_thread)
+    definition = _define(function, signature, members)
+    schema, arguments = signature.input_schema, []
+    for name in _string_parameters(signature, f"prompt {definition['name']!r}"):
+        described = {key: text for key, text in schema["properties"][name].items() if key in ("title", "description")}
+        arguments.append({"name": name, **described, "required": name in schema["required"]})
+    if arguments:
+        definition["arguments"] = arguments
+    return Feature(definition, function, signature, Schema(schema), run_in_thread)
 
 
-def _definition(*members: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for part in members for key, value in part.items() if value not in (None, "")}
+def make_completion(function: Function) -> Feature:
+    """Return what completes arguments: function(ref, argument, context) -> list of strings, the best first."""
+    signature = read_signature(function, context_type=Context, check_output=False)
+    names = list(signature.input_schema["properties"])
+    if set(names) != {"ref", "argument", "context"}:
+        raise TypeError(f"a completion takes ref, argument and context, and not {', '.join(names) or 'nothing'}")
+    return Feature({}, function, signature, Schema(signature.input_schema))
 
 
-def _wrap(output: dict[str, Any]) -> dict[str, Any]:
-    # References inside begin at the root, so definitions move up with them.
-    inner = {key: value for key, value in output.items() if key != "$defs"}
-    wrapped: dict[str, Any] = {"type": "object", "properties": {"result": inner}, "required": ["result"]}
-    return wrapped | ({"$defs": output["$defs"]} if "$defs" in output else {})
+def caching_hints(ttl_ms: int | None, cache_scope: str | None) -> dict[str, Any]:
+    """Return the hints that are given, by their names on the wire. Raises ValueError for what none may be."""
+    # MUST be >= 0, and "public" or "private" (2026-07-28 server/utilities/caching#cacheable-model).
+    if (ttl_ms or 0) < 0 or cache_scope not in (None, "private", "public"):
+        raise ValueError(f"ttl_ms={ttl_ms}, cache_scope={cache_scope!r}: 0 or more milliseconds, 'private' or 'public'")
+    hints = {"ttlMs": ttl_ms, "cacheScope": cache_scope}
+    return {key: hint for key, hint in hints.items() if hint is not None}
+
+
+def _define(function: Function, signature: Signature, members: dict[str, Any]) -> dict[str, Any]:
+    unknown = members.keys() - _MEMBERS.keys()
+    if unknown:
+        raise TypeError(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(_MEMBERS)}")
+    given = {"name": getattr(function, "__name__", None), "description": signature.description or None} | members
+    definition = {member: given[option] for option, member in _MEMBERS.items() if given.get(option) is not None}
+    if not definition.get("name"):
+        raise ValueError(f"{function!r} has no name of its own: give name=…")
+    return definition
+
+
+def _string_parameters(signature: Signature, what: str) -> list[str]:
+    """Return the names of the parameters, each of which a string must fit, since strings are all that arrives."""
+    for name, schema in signature.input_schema["properties"].items():
+        if not any(choice.get("type", "string") == "string" for choice in schema.get("anyOf", [schema])):
+            raise TypeError(f"{what}: {name!r} arrives as a string, and no string fits its annotation")
+    return list(signature.input_schema["properties"])
+
+
+def _moved(schema: Any) -> Any:
+    """Return a schema as it must read one level deeper, where references begin at another root."""
+    if isinstance(schema, list):
+        return [_moved(item) for item in schema]
+    if not isinstance(schema, dict) or "$id" in schema:  # an `$id` is a root of its own
+        return schema
+    moved = {key: _moved(value) for key, value in schema.items()}
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and (reference == "#" or reference.startswith("#/")):
+        moved["$ref"] = "#/properties/result" + reference[1:]
+    return moved
