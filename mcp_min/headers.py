@@ -24,16 +24,18 @@ from .jsonrpc import Message, Params, RpcError
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENCODED = re.compile(r"=\?base64\?(.*)\?=", re.DOTALL)
-_PLAIN = re.compile(r"[\x20-\x7e]*")
+_PLAIN = re.compile(r"(?! )[\x20-\x7e]*(?<! )")
+_INTEGER = re.compile(r"(-?[0-9]{1,400})(\.0*)?")
 Mirrored = Mapping[str, tuple[str, ...]]  # header name -> path of the argument
 
 
-def encode_value(value: str | int | bool) -> str:
+def encode_value(value: str | int) -> str:
     """Return an argument as a header value: as it is where that is safe, else wrapped as base64 of its UTF-8."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)
-    if _PLAIN.fullmatch(text) and text == text.strip(" ") and not _ENCODED.fullmatch(text):
+    # MUST wrap what looks as if it were wrapped (streamable-http#value-encoding).
+    if _PLAIN.fullmatch(text) and not (text.startswith("=?base64?") and text.endswith("?=")):
         return text
     return f"=?base64?{b64encode(text.encode()).decode()}?="
 
@@ -50,111 +52,97 @@ def mirrored_arguments(schema: Any) -> dict[str, tuple[str, ...]]:
     Raises ValueError, saying what is wrong, for an annotation that the specification forbids.
     """
     found: dict[str, tuple[str, ...]] = {}
-    _collect(schema, (), found)
+    unseen: list[tuple[Any, tuple[str, ...] | None]] = [(schema, ())]
+    while unseen:
+        part, path = unseen.pop()  # path: None where the part is not reached through `properties` alone
+        if isinstance(part, list):
+            unseen += [(item, None) for item in part]
+        elif isinstance(part, dict):
+            if spec.PARAM_ANNOTATION in part:
+                _add(found, part, path)
+            for key, value in part.items():
+                if key == "properties" and isinstance(value, dict):
+                    unseen += [(inner, None if path is None else (*path, name)) for name, inner in value.items()]
+                else:
+                    unseen.append((value, None))
     return found
 
 
-def _collect(schema: Any, path: tuple[str, ...], found: dict[str, tuple[str, ...]]) -> None:
-    if not isinstance(schema, dict):
-        return
-    if spec.PARAM_ANNOTATION in schema:
-        name, where = schema[spec.PARAM_ANNOTATION], ".".join(path) or "the schema's root"
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise ValueError(f"{spec.PARAM_ANNOTATION} of {where}: {name!r} is no HTTP header name")
-        if schema.get("type") not in ("string", "integer", "boolean"):
-            raise ValueError(
-                f"{spec.PARAM_ANNOTATION} of {where}: only a string, an integer or a boolean can be a header"
-            )
-        header = spec.PARAM_HEADER + name.lower()
-        if header in found:
-            raise ValueError(f"{spec.PARAM_ANNOTATION} of {where}: {name!r} is used twice")
+def _add(found: dict[str, tuple[str, ...]], schema: dict[str, Any], path: tuple[str, ...] | None) -> None:
+    name = schema[spec.PARAM_ANNOTATION]
+    header = spec.PARAM_HEADER + str(name).lower()
+    # MUST: a token, a primitive type, reached through `properties` alone, unique (streamable-http#schema-extension).
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        problem = "is no HTTP header name"
+    elif schema.get("type") not in ("string", "integer", "boolean"):
+        problem = "can only be the header of a string, an integer or a boolean"
+    elif path is None:
+        problem = "is not on a property, or on one that is not always there"
+    elif header in found:
+        problem = "is used twice"
+    else:
         found[header] = path
-    for key, value in schema.items():
-        if key == "properties" and isinstance(value, dict):
-            for name, inner in value.items():
-                _collect(inner, (*path, name), found)
-        elif _holds_annotation(value):
-            # MUST only be applied to properties that are statically reachable: through `properties` alone.
-            raise ValueError(f"{spec.PARAM_ANNOTATION} under {key!r}: only properties can be headers")
-
-
-def _holds_annotation(value: Any) -> bool:
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            if spec.PARAM_ANNOTATION in item:
-                return True
-            stack.extend(item.values())
-        elif isinstance(item, list):
-            stack.extend(item)
-    return False
+        return
+    raise ValueError(f"{spec.PARAM_ANNOTATION} {name!r:.100} {problem}")
 
 
 def request_headers(message: Message, mirrored: Mirrored) -> dict[str, str]:
     """Return the headers that repeat a modern request's body; `mirrored` is the called tool's."""
-    params = message.get("params", {})
-    headers = {spec.METHOD_HEADER: message["method"]}
+    method, params = message["method"], message.get("params", {})
+    headers = {spec.METHOD_HEADER: method}
     version = params.get("_meta", {}).get(spec.PROTOCOL_VERSION)
     if version is not None:
         headers[spec.VERSION_HEADER] = version
-    name = params.get(spec.NAME_OF.get(message["method"], ""))
-    if isinstance(name, str):
-        headers[spec.NAME_HEADER] = encode_value(name)
-    for header, path in mirrored.items():
-        value = _argument(params, path)
-        if value is not None:
-            headers[header] = encode_value(value)
-    return headers
+    repeated = _repeated(method, params, mirrored)
+    return headers | {header: encode_value(value) for header, value in repeated.items() if value is not None}
 
 
 def check_version(headers: Mapping[str, str], version: str) -> None:
     """MUST match the version in `_meta` (streamable-http#protocol-version-header). Raises RpcError -32020."""
     if headers.get(spec.VERSION_HEADER) != version:
-        raise _mismatch(spec.VERSION_HEADER, headers.get(spec.VERSION_HEADER), version)
+        raise _mismatch(headers, spec.VERSION_HEADER, version)
 
 
 def check_request(headers: Mapping[str, str], method: str, params: Params, mirrored: Mirrored) -> None:
     """MUST reject where headers differ from the body (streamable-http#server-validation). Raises RpcError -32020."""
     if headers.get(spec.METHOD_HEADER) != method:
-        raise _mismatch(spec.METHOD_HEADER, headers.get(spec.METHOD_HEADER), method)
+        raise _mismatch(headers, spec.METHOD_HEADER, method)
+    for header, value in _repeated(method, params, mirrored).items():
+        if not _same(headers.get(header), value):
+            raise _mismatch(headers, header, value)
+
+
+def _repeated(method: str, params: Params, mirrored: Mirrored) -> dict[str, str | int | None]:
+    """Return what each header repeats, None where it must be left out."""
+    values: dict[str, str | int | None] = {}
     if method in spec.NAME_OF:
-        _check(headers, spec.NAME_HEADER, params.get(spec.NAME_OF[method]))
+        name = params.get(spec.NAME_OF[method])
+        values[spec.NAME_HEADER] = name if isinstance(name, str) else None
     for header, path in mirrored.items():
-        _check(headers, header, _argument(params, path))
+        value = params.get("arguments")
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)  # JSON has one kind of number: 42.0 is an integer
+        # What is of another type fails the tool's schema, which says so better.
+        values[header] = value if isinstance(value, (str, int)) else None
+    return values
 
 
-def _check(headers: Mapping[str, str], header: str, value: Any) -> None:
-    given = headers.get(header)
+def _same(given: str | None, value: str | int | None) -> bool:
+    if given is None or value is None:
+        return given is value
     try:
-        decoded = None if given is None else decode_value(given)
+        text = decode_value(given)
     except ValueError:
-        raise _mismatch(header, given, value) from None
-    if value is None or not isinstance(value, (str, int)):
-        if given is not None:
-            raise _mismatch(header, given, value)
-    elif decoded is None or not _same(decoded, value):
-        raise _mismatch(header, given, value)
-
-
-def _same(text: str, value: str | int) -> bool:
-    if isinstance(value, (str, bool)):
-        return text == (encode_value(value) if isinstance(value, bool) else value)
-    # SHOULD compare integers numerically: 42.0 and 42 are equal.
-    try:
-        return float(text) == value and "_" not in text
-    except (ValueError, OverflowError):
         return False
+    integer = _INTEGER.fullmatch(text)
+    if type(value) is int and integer:
+        return int(integer[1]) == value  # SHOULD compare integers numerically: 42.0 and 42 are equal
+    return text == (value if isinstance(value, str) else encode_value(value))
 
 
-def _argument(params: Params, path: tuple[str, ...]) -> Any:
-    value = params.get("arguments")
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value
-
-
-def _mismatch(header: str, given: Any, value: Any) -> RpcError:
-    sent = "is missing" if given is None else f"is {given!r:.100}"
+def _mismatch(headers: Mapping[str, str], header: str, value: Any) -> RpcError:
+    sent = f"is {headers[header]!r:.100}" if header in headers else "is missing"
     details = f"the header {header} {sent}, but the body says {value!r:.100}"
     return RpcError(spec.HEADER_MISMATCH, "Header mismatch", {"details": details})
