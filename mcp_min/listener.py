@@ -19,7 +19,7 @@ from typing import Any
 
 from . import jsonrpc, spec
 from .dispatcher import Send
-from .jsonrpc import INVALID_PARAMS, ConnectionClosed, Params, RequestId, RpcError
+from .jsonrpc import Params, RequestId
 
 Change = tuple[str, str | None]  # a notification's method, and the URI of an updated resource
 MAX_URIS = 10_000  # resources one listener may watch
@@ -51,8 +51,7 @@ class Listener:
     def watch(self, uri: Any) -> None:
         """Want updates of one more resource. Raises RpcError -32602."""
         if not isinstance(uri, str) or len(self.uris) >= MAX_URIS:
-            details = f"a listener watches at most {MAX_URIS} URIs, each a string"
-            raise RpcError(INVALID_PARAMS, "Invalid params", {"details": details})
+            raise jsonrpc.invalid_params(f"uri: a string, and one of at most {MAX_URIS} that one listener watches")
         self.uris.add(uri)
 
     def end(self) -> None:
@@ -70,7 +69,7 @@ class Listener:
                     method, uri = next(iter(self._pending))
                     del self._pending[method, uri]
                     await self.notify(method, {} if uri is None else {"uri": uri})
-        except ConnectionClosed:
+        except ConnectionError:
             self._ended = True
 
     async def notify(self, method: str, params: Params) -> None:
