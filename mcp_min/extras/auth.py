@@ -1,0 +1,287 @@
+"""Who may call an HTTP server: API keys, bearer tokens, JSON Web Tokens.
+
+`streamable_http.py` asks an `Auth` who sent a request; this file has the answers. An API key is
+looked up, a bearer token is given to a function: yours, or a `Jwt`, which checks a signed token with
+nothing but the standard library. Verification needs public data and `pow` only.
+
+    auth = Auth(api_keys={os.environ["KEY"]: "alice"})
+    auth = Auth(verify=Jwt(jwks_url="https://login.example/keys", issuer="https://login.example",
+                           audience="https://api.example/mcp"),
+                resource="https://api.example/mcp", authorization_servers=["https://login.example"])
+
+Spec: 2026-07-28 basic/authorization; RFC 6750 (bearer tokens), RFC 7515 to 7519 (JWT), RFC 8017
+      section 8.2.2 (RS256), RFC 9728 (the metadata document).
+Wire: ← 401, WWW-Authenticate: Bearer realm="mcp", resource_metadata="https://api.example/.well-known/…"
+
+Deliberately absent: issuing tokens, passwords, and algorithms that need more than this: give `verify`
+a function that calls the library of your choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import inspect
+import json
+import logging
+import re
+import time
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from ..http_client import HttpClient
+from ..streamable_http import Grant, Refused
+
+logger = logging.getLogger("mcp_min")
+
+LEEWAY = 60.0  # seconds that two clocks may differ
+JWKS_LIFETIME = 600.0  # seconds that fetched keys are used
+JWKS_PAUSE = 10.0  # seconds between two fetches, so that made-up key ids make no traffic
+MIN_RSA_BITS = 2048  # MUST be 2048 bits or larger (RFC 7518 section 3.3)
+MAX_TOKEN = 16 * 2**10  # characters
+
+Verify = Callable[[str], Any]  # token -> Grant, or None for a token that is not good; `def` or `async def`
+
+
+class Auth:
+    """Makes the sender of a request known, or refuses it.
+
+    api_keys: key -> principal, taken from `X-API-Key`. verify: takes the bearer token, returns a Grant or
+    None. scopes: what every request needs. resource: this server's URL as clients know it; with
+    authorization_servers it makes the RFC 9728 document, which is served without authentication.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_keys: Mapping[str, str] | None = None,
+        verify: Verify | None = None,
+        scopes: Iterable[str] = (),
+        resource: str | None = None,
+        authorization_servers: Iterable[str] = (),
+        scopes_supported: Iterable[str] = (),
+        realm: str = "mcp",
+    ) -> None:
+        # Digests have one length, so that comparing them tells nothing of a key's.
+        self._api_keys = {_digest(key): principal for key, principal in (api_keys or {}).items()}
+        self._verify = verify
+        self._scopes = frozenset(scopes)
+        self._realm = realm
+        self.metadata: dict[str, Any] | None = None
+        self._metadata_url: str | None = None
+        if resource is not None:
+            self.metadata = {"resource": resource, "authorization_servers": list(authorization_servers)}
+            self.metadata |= {"bearer_methods_supported": ["header"]}
+            if scopes_supported:
+                self.metadata["scopes_supported"] = list(scopes_supported)
+            where = urlsplit(resource)
+            path = where.path.rstrip("/")
+            self._metadata_url = f"{where.scheme}://{where.netloc}/.well-known/oauth-protected-resource{path}"
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Grant:
+        """Return who sent these headers. Raises Refused 401 for nobody known, 403 for a lack of scopes."""
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if "x-api-key" in headers:
+            grant = self._by_key(headers["x-api-key"])
+        elif scheme.lower() == "bearer" and self._verify is not None:
+            grant = await self._by_token(token.strip())
+        else:
+            raise Refused(401, "authentication is needed (option auth)", self._challenge())
+        if grant is None:
+            raise Refused(401, "the credentials are not valid", self._challenge(error="invalid_token"))
+        if grant.scopes is not None and not self._scopes <= grant.scopes:
+            needed = sorted(self._scopes)
+            raise Refused(403, f"the scopes {', '.join(needed)} are needed", self.insufficient(needed))
+        return grant
+
+    def insufficient(self, scopes: list[str]) -> Mapping[str, str]:
+        """Return the header that names the scopes a request needs (RFC 6750 section 3.1)."""
+        return self._challenge(error="insufficient_scope", scope=" ".join(scopes))
+
+    def _by_key(self, key: str) -> Grant | None:
+        given, found = _digest(key), None
+        for known, principal in self._api_keys.items():  # all of them: time must not tell which one is near
+            if hmac.compare_digest(given, known):
+                found = Grant(principal)
+        return found
+
+    async def _by_token(self, token: str) -> Grant | None:
+        if self._verify is None or len(token) > MAX_TOKEN:
+            return None
+        grant = self._verify(token)
+        grant = await grant if inspect.isawaitable(grant) else grant
+        if grant is not None and not isinstance(grant, Grant):
+            raise TypeError(f"verify must return a Grant or None, not {type(grant).__name__}")
+        return grant
+
+    def _challenge(self, **parameters: str) -> dict[str, str]:
+        parts = {"realm": self._realm, **parameters}
+        if self._scopes and "scope" not in parts:
+            parts["scope"] = " ".join(sorted(self._scopes))
+        if self._metadata_url is not None:
+            # MUST tell where the metadata is (basic/authorization#authorization-server-location).
+            parts["resource_metadata"] = self._metadata_url
+        return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items())}
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+# --- JSON Web Tokens -----------------------------------------------------------------------------
+
+
+class Jwt:
+    """Checks tokens: `verify=Jwt(…)`. A token that is not good gives None, and the reason is logged.
+
+    keys: JSON Web Keys, of type "RSA" for RS256 or "oct" for HS256; or jwks_url, from which they are
+    fetched, kept for JWKS_LIFETIME and fetched anew for a key id that is not among them. issuer,
+    audience: what `iss` must be and `aud` must contain; the audience is this server's own URL.
+    """
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        keys: Iterable[Mapping[str, Any]] | None = None,
+        jwks_url: str | None = None,
+        leeway: float = LEEWAY,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        if (keys is None) == (jwks_url is None):
+            raise ValueError("give keys, or the jwks_url to fetch them from")
+        self._issuer = issuer
+        self._audience = audience
+        self._keys = [_checked_key(key) for key in keys or ()]
+        self._jwks_url = jwks_url
+        self._fetched_at = float("-inf")
+        self._leeway = leeway
+        self._now = now
+
+    async def __call__(self, token: str) -> Grant | None:
+        try:
+            return self._check_claims(await self._check_signature(token))
+        except (ValueError, RecursionError, ConnectionError, TimeoutError) as error:
+            logger.info("a token was refused: %s", error)
+            return None
+
+    async def _check_signature(self, token: str) -> dict[str, Any]:
+        signed, _, signature = token.rpartition(".")
+        encoded_header, dot, encoded_claims = signed.partition(".")
+        if not dot:
+            raise ValueError("it has not three parts")
+        header = _object(encoded_header)
+        if "crit" in header:  # MUST be understood (RFC 7515 section 4.1.11), and none is here
+            raise ValueError("its header has critical extensions")
+        key = await self._find_key(header.get("kid"), header.get("alg"))
+        if not _VERIFIERS[key["kty"]](key, signed.encode("ascii"), _bytes(signature)):
+            raise ValueError("its signature is wrong")
+        return _object(encoded_claims)
+
+    async def _find_key(self, kid: Any, alg: Any) -> Mapping[str, Any]:
+        age = self._now() - self._fetched_at
+        if self._jwks_url is not None and age > JWKS_LIFETIME:
+            await self._fetch(self._jwks_url)
+        found = self._matching(kid, alg)
+        if not found and self._jwks_url is not None and JWKS_PAUSE < age <= JWKS_LIFETIME:
+            await self._fetch(self._jwks_url)  # the issuer may have a new key
+            found = self._matching(kid, alg)
+        if not found:
+            raise ValueError(f"no key {kid!r:.100} for the algorithm {alg!r:.20}")
+        return found[0]
+
+    def _matching(self, kid: Any, alg: Any) -> list[Mapping[str, Any]]:
+        # The key says which algorithm it is for, never the token: "none" has no key, and an RSA key is no secret.
+        keys = [key for key in self._keys if _ALGORITHMS[key["kty"]] == alg]
+        return [key for key in keys if kid is None or key.get("kid", kid) == kid]
+
+    async def _fetch(self, url: str) -> None:
+        self._fetched_at = self._now()
+        client = HttpClient(max_body=2**20)
+        try:
+            response = await client.request("GET", url, {"accept": "application/json"})
+            body = await response.read()
+        finally:
+            client.close()
+        if response.status != 200:
+            raise ValueError(f"{url} answered {response.status}")
+        found = json.loads(body)
+        keys = found.get("keys") if isinstance(found, dict) else None
+        if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+            raise ValueError(f"{url} holds no key set")
+        self._keys = [_checked_key(key) for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"]
+
+    def _check_claims(self, claims: dict[str, Any]) -> Grant:
+        now = self._now()
+        for name in ("exp", "nbf"):
+            if not isinstance(claims.get(name, now), (int, float)):
+                raise ValueError(f"its {name} is no number")
+        if "exp" not in claims or claims["exp"] + self._leeway <= now:
+            raise ValueError("it has expired, or never would")
+        if claims.get("nbf", now) - self._leeway > now:
+            raise ValueError("it is not valid yet")
+        if claims.get("iss") != self._issuer:
+            raise ValueError(f"its issuer is {claims.get('iss')!r:.100}")
+        audience = claims.get("aud")
+        # MUST accept only tokens meant for this server (basic/authorization#token-handling).
+        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+            raise ValueError(f"its audience is {audience!r:.100}")
+        if not isinstance(claims.get("sub"), str):
+            raise ValueError("it names no subject")
+        scope = claims.get("scope", claims.get("scp", ""))
+        return Grant(claims["sub"], frozenset(scope.split() if isinstance(scope, str) else map(str, scope)))
+
+
+_ALGORITHMS = {"RSA": "RS256", "oct": "HS256"}
+_SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # RFC 8017 section 9.2, note 1
+
+
+def _verify_hs256(key: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
+    return hmac.compare_digest(hmac.digest(_bytes(key["k"]), signed, hashlib.sha256), signature)
+
+
+def _verify_rs256(key: Mapping[str, Any], signed: bytes, signature: bytes) -> bool:
+    modulus, exponent = (int.from_bytes(_bytes(key[name]), "big") for name in ("n", "e"))
+    size = (modulus.bit_length() + 7) // 8
+    if len(signature) != size or int.from_bytes(signature, "big") >= modulus:
+        return False
+    # The whole encoded message is made and compared: reading fields out of it has let forgeries through.
+    end = b"\0" + _SHA256_INFO + hashlib.sha256(signed).digest()
+    expected = b"\0\1" + b"\xff" * (size - 2 - len(end)) + end
+    return pow(int.from_bytes(signature, "big"), exponent, modulus).to_bytes(size, "big") == expected
+
+
+_VERIFIERS = {"RSA": _verify_rs256, "oct": _verify_hs256}
+
+
+def _checked_key(key: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a key that is fit for use. Raises ValueError."""
+    if key.get("kty") == "oct":
+        if len(_bytes(key.get("k"))) < 32:  # MUST be as long as the hash (RFC 7518 section 3.2)
+            raise ValueError("an HS256 key needs 32 bytes or more")
+    elif key.get("kty") == "RSA":
+        modulus, exponent = (int.from_bytes(_bytes(key.get(name)), "big") for name in ("n", "e"))
+        if modulus.bit_length() < MIN_RSA_BITS or exponent < 3 or exponent % 2 == 0:
+            raise ValueError(f"an RSA key needs {MIN_RSA_BITS} bits or more and an odd exponent")
+    else:
+        raise ValueError(f"a key is of type RSA or oct, not {key.get('kty')!r:.20}")
+    return key
+
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+
+
+def _bytes(text: Any) -> bytes:
+    if not isinstance(text, str) or not _BASE64URL.fullmatch(text):
+        raise ValueError("it holds something that is not base64url")
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = json.loads(_bytes(text))
+    if not isinstance(value, dict):
+        raise ValueError("it holds something that is no object")
+    return value
