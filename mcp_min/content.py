@@ -60,7 +60,7 @@ def contents(uri: str, value: Any, mime_type: str | None = None, **members: Any)
     elif isinstance(value, str):
         body = {"mimeType": mime_type or "text/plain", "text": value}
     else:
-        body = {"mimeType": mime_type or "application/json", "text": json.dumps(to_json(value), allow_nan=False)}
+        body = {"mimeType": mime_type or "application/json", "text": json.dumps(to_json(value), ensure_ascii=False)}
     return Content(uri=uri, **body, **members)
 
 
@@ -92,5 +92,5 @@ def _prompt_message(item: Any) -> dict[str, Any]:
     if isinstance(item, Content):
         return {"role": "user", "content": item}
     if isinstance(item, dict) and item.get("role") in ("user", "assistant") and isinstance(item.get("content"), dict):
-        return item
+        return dict(item)
     raise TypeError(f"a prompt returns strings, content blocks or messages with role and content, not {item!r:.100}")
