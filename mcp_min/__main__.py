@@ -1,0 +1,346 @@
+"""Look into any MCP server, call it, or serve one of your own.
+
+python -m mcp_min list   SERVER                       tools, resources, prompts
+python -m mcp_min call   TOOL [KEY=VALUE ...] SERVER  call a tool
+python -m mcp_min read   URI SERVER                   read a resource
+python -m mcp_min prompt NAME [KEY=VALUE ...] SERVER  get a prompt
+python -m mcp_min listen [URI ...] SERVER             show changes until Ctrl-C
+python -m mcp_min serve  FILE.py[:NAME] | MODULE[:NAME] [--transport http ...]
+python -m mcp_min tour                                follow one call, step by step
+python -m mcp_min vendor DEST | DEST.pyz [--core] [--check]  copy the package
+
+SERVER is one of:
+  -- COMMAND [ARG ...]              a program, spoken to on its stdin and stdout
+  --url URL [--header 'NAME: VALUE' ...]
+  --config FILE --server NAME       an mcpServers file of another application
+
+KEY=VALUE is text, or what the tool asks for if that cannot be text: limit=5.
+KEY:=JSON is any value, KEY=@FILE the text of a file, KEY:=@FILE its JSON.
+
+  --json      print the raw result          --trace   show messages on stderr
+  --timeout   seconds without an answer or progress; 60, at a terminal none
+
+Exit status: 0 done, 1 the tool or the server reported an error, 2 wrong usage.
+
+Try it:
+  python -m mcp_min call search_files pattern='*.py' \\
+      -- python -m mcp_min.examples.files .
+"""
+
+# The text above is what `python -m mcp_min` prints. This file joins `terminal.py` to the doors of
+# `serving.py` and `client.py`: it reads the command, opens the connection, and turns whatever goes
+# wrong into one line and an exit status. A command imports what it needs when it runs, so that none
+# pays for the others.
+#
+# Deliberately absent: a configuration of its own; every run says all it needs.
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+from base64 import b64decode
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import jsonrpc, terminal
+from .jsonrpc import Message, Result, RpcError
+from .terminal import Misuse, say
+
+if TYPE_CHECKING:
+    from .client import Client
+    from .server import Server
+
+Options = argparse.Namespace
+# What a command asks a server: it returns the raw result, and the same for people.
+Action = Callable[["Client", Options], Awaitable[tuple[Result, str]]]
+
+TIMEOUT = 60.0  # seconds, where nobody sits who could press Ctrl-C
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors are one line."""
+
+    def error(self, message: str) -> Any:
+        raise Misuse(f"{message}; see {self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; an error is one line on stderr."""
+    name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    try:
+        status = _run(name, words)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `… | head` has seen enough; what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    # From its second line on, ConnectionClosed repeats the child's stderr, which has been seen.
+    except (RpcError, ConnectionError, TimeoutError) as error:
+        return _fail(1, str(error).partition("\n")[0])
+    except (Misuse, OSError) as error:
+        return _fail(2, error)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(name: str, words: list[str]) -> int:
+    if name in ("-h", "--help"):
+        print((__doc__ or "").replace("-m mcp_min", f"-m {__package__}"), end="")
+        return 0
+    command = []
+    if "--" in words:
+        words, command = words[: words.index("--")], words[words.index("--") + 1 :]
+    parser = Parser(f"python -m {__package__} {name}", allow_abbrev=False)
+    if name in _COMMANDS:
+        return _COMMANDS[name](parser, words)
+    if name not in _ACTIONS:
+        raise Misuse(f"there is no command {name!r}, only {', '.join([*_ACTIONS, *_COMMANDS])}")
+    action, *positionals = _ACTIONS[name]
+    for positional in positionals:
+        parser.add_argument(positional.lower(), metavar=positional, nargs="*" if positional.endswith("S") else None)
+    return _connect(action, parser, words, command)
+
+
+def _fail(status: int, error: object) -> int:
+    say(f"error: {error}")
+    return status
+
+
+def _extra(name: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(f".extras.{name}", __package__)
+    except ModuleNotFoundError:
+        raise Misuse(f"this copy of the package has no extras/{name}.py") from None
+
+
+# --- asking a server -----------------------------------------------------------------------------
+
+
+def _connect(action: Action, parser: Parser, words: list[str], command: list[str]) -> int:
+    """Read the options that all clients share, open the connection, and do what the command does."""
+    for flag in ("--url", "--config", "--server"):
+        parser.add_argument(flag)
+    parser.add_argument("--header", action="append", default=[])
+    parser.add_argument("--timeout", type=float, default=None if sys.stdin.isatty() else TIMEOUT)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--trace", action="store_true")
+    options = parser.parse_intermixed_args(words)
+    try:
+        " ".join(words).encode()  # what is not UTF-8 cannot be sent
+        target, transport = _target(options, command)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # better an escape than half an answer
+
+    import asyncio
+
+    result, text = asyncio.run(_session(action, options, target, transport))
+    failed = bool(result.get("isError"))
+    if options.json and result:
+        print(terminal.pretty(result))
+    elif failed:
+        _fail(1, text)
+    elif text:
+        print(text)
+    return int(failed)
+
+
+async def _session(action: Action, options: Options, target: Any, transport: dict[str, Any]) -> tuple[Result, str]:
+    from .client import Client
+
+    async with Client(
+        target,
+        on_elicit=terminal.elicit,
+        capabilities={"elicitation": {"form": {}, "url": {}}},
+        on_log=lambda params: say(f"{params.get('level')}: {params.get('data')}"),
+        on_message=_trace if options.trace else None,
+        timeout=options.timeout,
+        **transport,
+    ) as client:
+        try:
+            return await action(client, options)
+        # A result is what the server made it, and nobody has checked its members.
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            problem = f"the server's answer has not the form it should have: {error!r}"
+            raise RpcError(jsonrpc.INVALID_REQUEST, problem) from None
+
+
+def _trace(direction: str, message: Message) -> None:
+    print(direction, json.dumps(message), file=sys.stderr, flush=True)
+
+
+def _target(options: Options, command: list[str]) -> tuple[Any, dict[str, Any]]:
+    if (bool(command), options.url is not None, options.config is not None).count(True) != 1:
+        raise Misuse("name one server: -- COMMAND [ARG ...], or --url URL, or --config FILE --server NAME")
+    if options.header and options.url is None:
+        raise Misuse("--header goes with --url")
+    if options.url is not None:
+        from .http_client import split_url
+
+        split_url(options.url)
+        pairs = [header.partition(":") for header in options.header]
+        if not all(colon for _, colon, _ in pairs):
+            raise Misuse("--header is 'NAME: VALUE'")
+        return options.url, {"headers": {name.strip(): value.strip() for name, _, value in pairs}}
+    if options.config is not None:
+        servers = _extra("config").load_config(options.config)
+        if options.server not in servers:
+            raise Misuse(f"--server: {options.config} has {', '.join(servers)}")
+        return servers[options.server], {}
+    return command, {}
+
+
+async def _list(client: Client, options: Options) -> tuple[Result, str]:
+    offers = client.capabilities
+    found: dict[str, Any] = {
+        "serverInfo": client.server_info,
+        "protocolVersion": client.protocol_version,
+        "capabilities": offers,
+        "instructions": client.instructions,
+        "tools": await client.list_tools() if "tools" in offers else [],
+        "resources": await client.list_resources() if "resources" in offers else [],
+        "resourceTemplates": await client.list_resource_templates() if "resources" in offers else [],
+        "prompts": await client.list_prompts() if "prompts" in offers else [],
+    }
+    return found, "\n".join(terminal.listing(found))
+
+
+async def _call(client: Client, options: Options) -> tuple[Result, str]:
+    listed = await client.list_tools() if options.arguments else []
+    properties = {tool["name"]: tool["inputSchema"].get("properties", {}) for tool in listed}
+    arguments = terminal.arguments(options.arguments, properties.get(options.tool, {}))
+    if not sys.stderr.isatty():
+        result = await client.call_tool(options.tool, arguments)
+        return result, terminal.answer(result)
+    try:
+        result = await client.call_tool(options.tool, arguments, on_progress=terminal.progress)
+    finally:
+        terminal.end_progress()
+    return result, terminal.answer(result)
+
+
+async def _read(client: Client, options: Options) -> tuple[Result, str]:
+    result = await client.read_resource(options.uri)
+    if options.json or sys.stdout.isatty():
+        return result, "\n".join(terminal.content(item) for item in result["contents"])
+    for item in result["contents"]:  # a file or another program wants the contents and nothing else
+        sys.stdout.buffer.write(b64decode(item["blob"]) if "blob" in item else item["text"].encode())
+    return result, ""
+
+
+async def _prompt(client: Client, options: Options) -> tuple[Result, str]:
+    arguments = terminal.arguments(options.arguments, {})
+    if not all(isinstance(value, str) for value in arguments.values()):
+        raise Misuse("the arguments of a prompt are text: write KEY=VALUE or KEY=@FILE")
+    result = await client.get_prompt(options.name, arguments)
+    return result, "\n".join(
+        f"{message['role']}: {terminal.content(message['content'])}" for message in result["messages"]
+    )
+
+
+async def _listen(client: Client, options: Options) -> tuple[Result, str]:
+    async for change in client.listen(tools=True, prompts=True, resource_list=True, resources=options.uris):
+        text = json.dumps(change) if options.json else f"{change['method']} {change['params'].get('uri', '')}"
+        print(text, flush=True)
+    return {}, ""
+
+
+# --- being a server, and the package itself ------------------------------------------------------
+
+
+def _serve(parser: Parser, words: list[str]) -> int:
+    parser.add_argument("target", metavar="FILE.py[:NAME] | MODULE[:NAME]")
+    parser.add_argument("--transport", default=os.environ.get("TRANSPORT") or "stdio")
+    for flag, _, settings in _FLAGS:
+        parser.add_argument(flag, **settings)
+    options = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
+    target, transport = options.pop("target"), options.pop("transport")
+    for flag, transports, settings in _FLAGS:
+        name = settings.get("dest", flag.strip("-").replace("-", "_"))
+        if name in options and transport not in transports:
+            raise Misuse(f"{flag} is for {' and '.join(transports)}, not for {transport}")
+    if transport == "unix" and "path" not in options:
+        raise Misuse("unix needs --path SOCKET")
+    server = _load(target)
+    try:
+        server.run(transport, **options)
+    except ValueError as error:
+        raise Misuse(str(error)) from None
+    return 0
+
+
+def _load(target: str) -> Server:
+    import importlib
+    import runpy
+    import traceback
+
+    from .server import Server
+
+    path, colon, name = target.rpartition(":")
+    if not colon or not name.isidentifier():
+        path, name = target, ""
+    is_file = path.endswith(".py")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(path)) if is_file else os.getcwd())
+    try:
+        found = runpy.run_path(path) if is_file else vars(importlib.import_module(path))
+    # Whatever the user's file does when it is run.
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        problem = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+        raise Misuse(f"{path} cannot be loaded: {problem}") from None
+    servers = {key: value for key, value in found.items() if isinstance(value, Server) and name in ("", key)}
+    if len(servers) != 1:
+        raise Misuse(f"{path} has {len(servers)} servers called {name}")
+    return servers.popitem()[1]
+
+
+def _tour(parser: Parser, words: list[str]) -> int:
+    parser.parse_args(words)
+    for line in _extra("tour").tell():
+        print(line)
+    return 0
+
+
+def _vendor(parser: Parser, words: list[str]) -> int:
+    parser.add_argument("dest", metavar="DEST | DEST.pyz")
+    parser.add_argument("--core", action="store_true", help="without extras and examples")
+    parser.add_argument("--check", action="store_true", help="tell what was changed since")
+    options = parser.parse_args(words)
+    vendor = _extra("vendor")
+    if options.check:
+        changes = vendor.check(options.dest)
+        print("\n".join(changes) or "unchanged")
+        return int(bool(changes))
+    print(f"{vendor.copy(options.dest, core=options.core)} files copied to {options.dest}")
+    return 0
+
+
+_HTTP = ("http", "sse")
+_FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
+    ("--path", ("unix",), {"metavar": "SOCKET"}),
+    ("--host", ("tcp", *_HTTP), {}),
+    ("--port", ("tcp", *_HTTP), {"type": int}),
+    ("--allow-unauthenticated", ("tcp", *_HTTP), {"action": "store_const", "const": True}),
+    ("--stateless", _HTTP, {"action": "store_const", "const": True}),
+    ("--reuse-port", _HTTP, {"action": "store_const", "const": True}),
+    ("--allowed-host", _HTTP, {"action": "append", "dest": "allowed_hosts"}),
+    ("--allowed-origin", _HTTP, {"action": "append", "dest": "allowed_origins"}),
+    ("--rate", _HTTP, {"type": float}),
+]
+_ACTIONS: dict[str, tuple[Any, ...]] = {
+    "list": (_list,),
+    "call": (_call, "TOOL", "ARGUMENTS"),
+    "read": (_read, "URI"),
+    "prompt": (_prompt, "NAME", "ARGUMENTS"),
+    "listen": (_listen, "URIS"),
+}
+_COMMANDS: dict[str, Callable[[Parser, list[str]], int]] = {"serve": _serve, "tour": _tour, "vendor": _vendor}
+
+if __name__ == "__main__":
+    sys.exit(main())
