@@ -102,6 +102,7 @@ MEMBER_SINCE: Final = {
     "structuredContent": "2025-06-18",
     "_meta": "2025-06-18",
     "icons": "2025-11-25",
+    "websiteUrl": "2025-11-25",  # of `serverInfo`
 }
 
 
