@@ -325,6 +325,24 @@ class Schema:
                     rule(PROBES[kind], part[keyword], self._probe._replace(schema=part))
         except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError, re.error) as error:
             raise ValueError(f"schema {self._at[: 10 * MAX_SHOWN]} cannot be used: {error}") from None
+        self._plain = _plain_type(self._probe.named["#"])
+        self._required = set(self._probe.named["#"].get("required", ()))
+
+    def fits_plainly(self, value: Any) -> bool:
+        """Whether the value fits by Python's own types alone, so that nothing is to be reported or converted.
+
+        The common case, some named members of simple types, without a step through the schema. False
+        means only that `errors` must be asked.
+        """
+        plain = self._plain
+        if not isinstance(plain, dict):
+            return type(value) is plain
+        if type(value) is not dict or not self._required <= value.keys():
+            return False
+        for name, member in value.items():
+            if plain.get(name) is not type(member):
+                return False
+        return True
 
     def errors(self, value: Any, at: str = "") -> list[str]:
         """Return what is wrong with the value, each text with its place, at most MAX_ERRORS; [] when it fits.
@@ -366,6 +384,23 @@ class Schema:
                 parts[key] = self._load(part, base, f"{pointer}/{keyword}/{token}")
         schema[BASE], schema[RULES] = base, [(keyword, *row) for keyword, row in KEYWORDS.items() if keyword in schema]
         return schema
+
+
+PLAIN = {"string": str, "integer": int, "number": float, "boolean": bool}
+NOTES = {"title", "description", "default", BASE, RULES}  # what says nothing of which values fit
+
+
+def _plain_type(schema: Any) -> Any:
+    """Return the one type that fits a schema, or the types of an object's members; `...`, which is none, for others."""
+    rules = schema.keys() - NOTES
+    if rules == {"type"} and isinstance(schema["type"], str):
+        return PLAIN.get(schema["type"], ...)
+    if rules - {"required"} != {"type", "properties", "additionalProperties"}:
+        return ...
+    if schema["type"] != "object" or NEVER not in schema["additionalProperties"]:
+        return ...
+    members = {name: _plain_type(part) for name, part in schema["properties"].items()}
+    return members if all(isinstance(kind, type) for kind in members.values()) else ...
 
 
 def validate(value: Any, schema: dict[str, Any] | bool) -> list[str]:

@@ -236,14 +236,18 @@ class Server(Catalogue):
             data = {"scopes": sorted(tool.scopes), "details": f"the tool {name} needs the scopes {sorted(tool.scopes)}"}
             raise RpcError(spec.INSUFFICIENT_SCOPE, "Insufficient scope", data)
         arguments = {} if arguments is None else arguments
-        errors = tool.input.errors(arguments, "arguments")
+        plain = tool.input.fits_plainly(arguments)
+        errors = [] if plain else tool.input.errors(arguments, "arguments")
         if errors and not isinstance(arguments, dict):
             raise invalid_params("arguments must be an object")
         # Input errors are for the model to read and mend (2025-11-25 server/tools#error-handling).
         if errors:
             return _failed("\n".join(errors))
         try:
-            return _tool_result(tool, await _run(tool, arguments, ctx), ctx)
+            # An `async def` that takes its arguments as they came is called here, the shortest way there is.
+            direct = plain and tool.signature.is_async and tool.signature.context_name is None
+            value = await (tool.function(**arguments) if direct else _run(tool, arguments, ctx))
+            return _tool_result(tool, value, ctx)
         except RpcError:
             raise
         except ToolError as error:
@@ -341,7 +345,8 @@ def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
             result["structuredContent"] = json.loads(text)  # with Enum members and the like as JSON shows them
     structured = result.get("structuredContent")
     # MUST provide structured results that conform to the output schema (server/tools#output-schema).
-    errors = [] if tool.output is None or "isError" in result else tool.output.errors(structured, "result")
+    output = None if "isError" in result else tool.output
+    errors = [] if output is None or output.fits_plainly(structured) else output.errors(structured, "result")
     if errors:
         return _failed("the tool's result does not fit its output schema:\n" + "\n".join(errors))
     if ctx.client.version < spec.MEMBER_SINCE["structuredContent"]:
