@@ -59,6 +59,9 @@ class FileStream:
         self._waiting: asyncio.Future[bytes] = self._loop.create_future()  # of the one `receive` that waits
         self._unsent = bytearray()
         self._room = asyncio.Event()  # set when few bytes are unsent
+        if POLLS:
+            self._writable = select.poll()
+            self._writable.register(target, select.POLLOUT)
         self._broken = ""  # why nothing more can be sent
 
     async def receive(self) -> bytes:
@@ -67,35 +70,33 @@ class FileStream:
         self._waiting = self._loop.create_future()
         if not self._watched and (self._source.seekable() or not POLLS):
             # No loop watches a file on disk. A thread of asyncio's, when blocked, would keep the process alive.
-            threading.Thread(target=self._read_in_thread, daemon=True).start()
+            threading.Thread(target=self._on_readable, daemon=True).start()
         elif not self._watched:
             self._watched = True
             self._loop.add_reader(self._source, self._on_readable)
         return await self._waiting
 
-    def _read_in_thread(self) -> None:
-        self._loop.call_soon_threadsafe(self._arrived, self._read())
-
     def _on_readable(self) -> None:
         if self._waiting.done():
             self._unwatch()  # what nobody awaits stays in the pipe, so that a fast writer has to wait
-        else:
-            self._arrived(self._read())
+            return
+        try:
+            data = os.read(self._source.fileno(), CHUNK)
+        except (OSError, ValueError):  # a socket that was reset, a terminal that hung up, a file closed meanwhile
+            data = b""
+        if self._watched:
+            self._waiting.set_result(data)
+        else:  # in a thread
+            self._loop.call_soon_threadsafe(self._arrived, data)
+
+    def _arrived(self, data: bytes) -> None:
+        if not self._waiting.done():
+            self._waiting.set_result(data)
 
     def _unwatch(self) -> None:
         if self._watched:
             self._watched = False
             self._loop.remove_reader(self._source)
-
-    def _read(self) -> bytes:
-        try:
-            return os.read(self._source.fileno(), CHUNK)
-        except (OSError, ValueError):  # a socket that was reset, a terminal that hung up, a file closed meanwhile
-            return b""
-
-    def _arrived(self, data: bytes) -> None:
-        if not self._waiting.done():
-            self._waiting.set_result(data)
 
     async def send(self, data: bytes) -> None:
         if self._broken:
@@ -103,7 +104,8 @@ class FileStream:
         if not self._unsent:
             self._loop.call_soon(self._flush)  # not at once: answers that are ready together leave together
         self._unsent += data
-        await self._until_unsent(HIGH_WATER)
+        if len(self._unsent) > HIGH_WATER:
+            await self._until_unsent(HIGH_WATER)
 
     async def _until_unsent(self, size: int) -> None:
         while len(self._unsent) > size:
@@ -112,7 +114,7 @@ class FileStream:
 
     def _flush(self) -> None:
         try:
-            while self._unsent and (not POLLS or _is_writable(self._target)):
+            while self._unsent and (not POLLS or self._writable.poll(0)):
                 del self._unsent[: os.write(self._target.fileno(), self._unsent[:PIPE_BUF])]
         except OSError as error:
             self._broken = self._broken or f"the connection broke: {error}"
@@ -151,12 +153,6 @@ class FileStream:
         self.abort()
 
 
-def _is_writable(file: IO[bytes]) -> bool:
-    poll = select.poll()
-    poll.register(file, select.POLLOUT)
-    return bool(poll.poll(0))
-
-
 # --- the server's side ---------------------------------------------------------------------------
 
 
@@ -183,7 +179,7 @@ async def standard_streams() -> AsyncIterator[FileStream]:
         for fd, copy in enumerate(saved):
             os.dup2(copy, fd)
             os.close(copy)
-        await stream.close()
+        await stream.close()  # last, since it may be cancelled
 
 
 # --- the client's side ---------------------------------------------------------------------------
