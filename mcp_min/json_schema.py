@@ -339,10 +339,7 @@ class Schema:
             return type(value) is plain
         if type(value) is not dict or not self._required <= value.keys():
             return False
-        for name, member in value.items():
-            if plain.get(name) is not type(member):
-                return False
-        return True
+        return all(plain.get(name) is type(member) for name, member in value.items())
 
     def errors(self, value: Any, at: str = "") -> list[str]:
         """Return what is wrong with the value, each text with its place, at most MAX_ERRORS; [] when it fits.

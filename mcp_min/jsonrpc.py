@@ -1,4 +1,4 @@
-"""A message: bytes to dict and back, the error codes, the exceptions, newline framing.
+"""A message: bytes to dict and back, the error codes, the exceptions.
 
 This file stands at the bottom. It turns what arrives into checked dicts and what leaves into
 bytes; every other file passes those dicts on and none wraps them.
@@ -76,13 +76,16 @@ def decode(data: bytes) -> Message:
     Raises RpcError, and never anything else: -32700 when the bytes are not JSON, -32600 when the
     JSON is no message.
     """
-    return check(parse(data))
+    value = decode_any(data)
+    if isinstance(value, list):
+        raise invalid_request("a message is a JSON object")
+    return value
 
 
-def parse(data: bytes | bytearray) -> Any:
-    """Return the JSON value that `data` holds, as strict as RFC 8259: UTF-8, no NaN, no repeated key.
+def decode_any(data: bytes) -> Message | list[Any]:
+    """Return the message or the batch that `data` holds; the members of a batch are not checked. Raises as `decode`.
 
-    Raises RpcError -32700.
+    JSON is read as strictly as RFC 8259 has it: UTF-8, no NaN, no repeated key.
     """
     try:
         text = data.decode("utf-8")
@@ -93,11 +96,8 @@ def parse(data: bytes | bytearray) -> Any:
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise RpcError(PARSE_ERROR, "Parse error", {"details": f"the message is not JSON: {reason}"}) from None
-    return value
-
-
-def check(value: Any) -> Message:
-    """Return `value` when it is a request, a notification or an answer; raise RpcError -32600 otherwise."""
+    if isinstance(value, list):
+        return value
     if not isinstance(value, dict):
         raise invalid_request("a message is a JSON object")
     id, parts = value.get("id"), value.keys() & _PARTS
@@ -120,6 +120,14 @@ def check(value: Any) -> Message:
         # The id of an answer is that of a request of ours, no address for an error.
         raise invalid_request(problem, id if readable and parts <= {"method"} else None)
     return value
+
+
+def check(value: Any) -> Message:
+    """Return `value` when it is a message, as it would come off a wire. Raises RpcError -32600 otherwise."""
+    try:
+        return decode(encode(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise invalid_request(f"it is not JSON: {error}") from None
 
 
 _PARTS = frozenset({"method", "result", "error"})
@@ -191,45 +199,3 @@ def error(id: RequestId | None, problem: RpcError) -> Message:
     body = {"code": problem.code, "message": problem.message} | ({} if problem.data is None else {"data": problem.data})
     # MUST: "the same ID as the request", left out where it could not be read (2026-07-28 basic#error-responses).
     return {"jsonrpc": "2.0"} | ({} if id is None else {"id": id}) | {"error": body}
-
-
-# --- newline framing -----------------------------------------------------------------------------
-
-
-class Framer:
-    """Cuts a byte stream into messages, at b"\\n" alone, whatever the borders of the chunks.
-
-    >>> Framer().feed(b'{"jsonrpc":"2.0","method":"a"}\\n{"jsonrpc":')
-    [{'jsonrpc': '2.0', 'method': 'a'}]
-
-    A line that is no message comes out as the RpcError to answer with, in its place in the order;
-    a line of more than `max_line` bytes too, and it is skipped as it arrives, never stored. A JSON
-    array comes out as a list that is not checked: whether batches are welcome depends on the
-    revision, which this file does not know.
-    """
-
-    def __init__(self, max_line: int = MAX_LINE) -> None:
-        self.max_line = max_line
-        self._line = bytearray()  # what has come of the line that has not ended yet
-        self._size = 0  # of that line, counted on when it is too long to be kept
-
-    def feed(self, chunk: bytes) -> list[Message | list[Any] | RpcError]:
-        """Return what the chunk completes; `feed(b"\\n")` at the end of input completes a last line without newline."""
-        items: list[Message | list[Any] | RpcError] = []
-        *ends, rest = chunk.split(b"\n")
-        for end in ends:
-            line, size = self._line + end, self._size + len(end)
-            self._line, self._size = bytearray(), 0
-            try:
-                if size > self.max_line:
-                    raise invalid_request(f"the line has more than {self.max_line} bytes (option max_line)")
-                if line.strip():
-                    value = parse(line)
-                    items.append(value if isinstance(value, list) else check(value))
-            except RpcError as problem:
-                items.append(problem)
-        self._line += rest
-        self._size += len(rest)
-        if self._size > self.max_line:
-            self._line.clear()
-        return items

@@ -130,7 +130,9 @@ class Peer:
                 raise jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
         except RpcError as problem:
             return self._start(self._send(jsonrpc.error(problem.id, problem), reply))
-        task = self._start(self._answer(message, call, reply))
+        task = asyncio.get_running_loop().create_task(self._answer(message, call, reply))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
         if id is not None:
             self._answering[id] = (call, task)
         return task
@@ -293,9 +295,12 @@ class Peer:
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(lambda _: self._room.set())
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        self._room.set()
 
     async def _send(self, message: Any, write: Reply) -> None:
         """Send what nobody here waits for."""

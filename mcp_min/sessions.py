@@ -196,8 +196,7 @@ class Sessions:
     async def post(self, request: Request, grant: Grant) -> Response | None:
         """Take one message, or a batch of the revision that has them."""
         try:
-            value = await read_message(request)
-            message = value if isinstance(value, list) else jsonrpc.check(value)
+            message = await read_message(request)
         except RpcError as problem:
             return reply(jsonrpc.error(problem.id, problem), 400)
         if isinstance(message, dict) and is_modern(message, request.headers):
@@ -356,7 +355,7 @@ class Sessions:
         id = parse_qs(request.query).get("session_id", [""])[0]
         session = self._find(id, grant)
         try:
-            message = jsonrpc.check(await read_message(request))
+            message = await read_message(request)
         except RpcError as problem:
             return reply(jsonrpc.error(problem.id, problem), 400)
         session.used = self._now()

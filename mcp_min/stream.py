@@ -23,7 +23,7 @@ from typing import Any, Literal, Protocol
 
 from . import jsonrpc
 from .dispatcher import Dispatch
-from .jsonrpc import MAX_LINE, ConnectionClosed, Framer, Message, RpcError
+from .jsonrpc import MAX_LINE, ConnectionClosed, Message, RpcError
 from .peer import Peer
 
 logger = logging.getLogger("mcp_min")
@@ -81,18 +81,32 @@ class LineTransport:
     def __init__(self, stream: ByteStream, garbage: Garbage, max_line: int = MAX_LINE) -> None:
         self.stream = stream
         self._garbage = garbage
-        self._framer = Framer(max_line)
+        self._max_line = max_line
 
     async def read(self) -> AsyncIterator[Any]:
-        more = True
+        """Cut the stream at b"\\n" alone, wherever its chunks end; an over-long line is skipped and never stored."""
+        line, size, more = bytearray(), 0, True
         while more:
             chunk = await self.stream.receive()
             more = chunk != b""
-            for item in self._framer.feed(chunk or b"\n"):  # a last line may lack its newline
-                if isinstance(item, RpcError):
-                    await self._refuse(item)
+            *ends, rest = (chunk or b"\n").split(b"\n")  # a last line may lack its newline
+            for end in ends:
+                try:
+                    if size + len(end) > self._max_line:
+                        raise jsonrpc.invalid_request(f"a line has more than {self._max_line} bytes (option max_line)")
+                    whole = bytes(line) + end if line else end
+                    message = jsonrpc.decode_any(whole) if whole.strip() else None
+                except RpcError as problem:
+                    await self._refuse(problem)
                 else:
-                    yield item
+                    if message is not None:
+                        yield message
+                line, size = bytearray(), 0
+            size += len(rest)
+            if size > self._max_line:
+                line.clear()
+            else:
+                line += rest
 
     async def _refuse(self, problem: RpcError) -> None:
         if self._garbage == "skip":

@@ -252,7 +252,9 @@ class Endpoint:
     async def post(self, request: Request, grant: Grant) -> Response | None:
         """Answer one message that needs no memory."""
         try:
-            message = jsonrpc.check(await read_message(request))
+            message = await read_message(request)
+            if isinstance(message, list):
+                raise jsonrpc.invalid_request("an array needs a session that negotiated 2025-03-26")
         except RpcError as problem:
             return reply(jsonrpc.error(problem.id, problem), 400)
         return await self.answer(message, request, grant)
@@ -319,13 +321,13 @@ def _cancel_on_hangup(request: Request, call: Call) -> None:
     request.on_hangup(cancel)
 
 
-async def read_message(request: Request) -> Any:
+async def read_message(request: Request) -> Message | list[Any]:
     """Read the JSON of a POST. Raises RpcError -32700, Refused 415, or what the server's limits raise."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     # A page may post text/plain to any host unasked; only application/json makes its browser ask first.
     if kind != "application/json":
         raise Refused(415, f"Content-Type must be application/json, not {kind!r:.50}")
-    return jsonrpc.parse(await request.body())
+    return jsonrpc.decode_any(await request.body())
 
 
 def reply(answer: Any, status: int, headers: Mapping[str, str] | None = None) -> Response:

@@ -6,9 +6,10 @@ import json
 import random
 
 import pytest
+from framing import read_all
 
 from mcp_min import jsonrpc
-from mcp_min.jsonrpc import Framer, RpcError, decode, encode
+from mcp_min.jsonrpc import RpcError, decode, encode
 
 SEEDS = range(20)
 ROUNDS = 150
@@ -130,10 +131,9 @@ def test_the_borders_of_chunks_change_nothing(seed, max_line):
     rng = random.Random(seed)
     lines = [rng.choice([soup, noise, damaged, structured, lambda rng: MESSAGE[:-1]])(rng) for _ in range(40)]
     stream = b"\n".join(lines) + b"\n"
-    whole = shown(Framer(max_line).feed(stream))
+    whole = shown(read_all([stream], max_line))
     for chunks in (cut(stream, rng), [stream[at : at + 1] for at in range(len(stream))]):
-        framer = Framer(max_line)
-        assert shown([item for chunk in chunks for item in framer.feed(chunk)]) == whole
+        assert shown(read_all(chunks, max_line)) == whole
     # A line alone gives what it gives among others.
-    alone = [shown(Framer(max_line).feed(line + b"\n")) for line in stream.split(b"\n")]
+    alone = [shown(read_all([line], max_line)) for line in stream.split(b"\n")]
     assert [item for items in alone for item in items] == whole

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from mcp_min import jsonrpc
-from mcp_min.jsonrpc import ConnectionClosed, Framer, RpcError, decode, encode
+from mcp_min.jsonrpc import ConnectionClosed, RpcError, check, decode, encode
 
 REQUEST = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}
 
@@ -266,85 +265,23 @@ def test_what_json_cannot_hold(value):
         encode(jsonrpc.notification("a", {"x": value}))
 
 
-# --- framing -------------------------------------------------------------------------------------
-
-A, B = {"jsonrpc": "2.0", "method": "a"}, {"jsonrpc": "2.0", "method": "b"}
-
-
-def shown(items):
-    """Items with errors as their codes, so that they can be compared."""
-    return [item.code if isinstance(item, RpcError) else item for item in items]
+def test_a_value_of_the_program_is_checked_as_if_it_came_off_a_wire():
+    message = {"jsonrpc": "2.0", "id": 1, "method": "a", "params": {"x": (1, 2)}}
+    assert check(message) == {"jsonrpc": "2.0", "id": 1, "method": "a", "params": {"x": [1, 2]}}
 
 
-@pytest.mark.parametrize(
-    ("stream", "items"),
-    [
-        (b"", []),
-        (b"\n\n \n\t\r\n", []),
-        (encode(A), [A]),
-        (encode(A) + encode(B), [A, B]),
-        (encode(A)[:-1] + b"\r\n" + encode(B), [A, B]),
-        (encode(A) + encode(B)[:-1], [A]),
-        (b"print()\n" + encode(A), [-32700, A]),
-        (b"{}\n" + encode(A), [-32600, A]),
-        (b"[]\n" + encode([A, B]) + b"[1]\n", [[], [A, B], [1]]),
-        (b"[1\n", [-32700]),
-        ('{"jsonrpc":"2.0","method":"\u2028\u0085"}\n'.encode(), [{"jsonrpc": "2.0", "method": "\u2028\u0085"}]),
-        (b"\xff\n" + encode(A), [-32700, A]),
-        (b"\0\n" + encode(A), [-32700, A]),
-    ],
-)
-def test_framing(stream, items):
-    assert shown(Framer().feed(stream)) == items
-    framer = Framer()
-    assert shown(item for byte in stream for item in framer.feed(bytes([byte]))) == items
+NO_MESSAGES = {"null": None, "a list": [], "an object": {}, "no method": {"jsonrpc": "2.0", "method": 5}} | UNSENDABLE
 
 
-def test_the_end_of_input_completes_a_line():
-    framer = Framer()
-    assert framer.feed(encode(A)[:-1]) == []
-    assert framer.feed(b"\n") == [A]
-    assert framer.feed(b"\n") == []
+@pytest.mark.parametrize("value", NO_MESSAGES.values(), ids=NO_MESSAGES)
+def test_what_is_no_message_is_refused(value):
+    with pytest.raises(RpcError) as caught:
+        check(value)
+    assert caught.value.code == -32600
 
 
-@pytest.mark.parametrize("length", [65_535, 65_536, 65_537, 16 * 2**20])
-def test_long_lines(length):
-    message = {"jsonrpc": "2.0", "method": "a", "params": {"x": ""}}
-    message["params"]["x"] = "x" * (length - len(encode(message)) + 1)
-    line = encode(message)
-    assert len(line) == length + 1
-    framer, items = Framer(), []
-    for start in range(0, len(line), 65_536):
-        items += framer.feed(line[start : start + 65_536])
-    assert items == [message]
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
-def test_a_line_over_the_limit_is_skipped_and_the_next_one_read(chunk):
-    stream = encode(A) + b"x" * 65 + b"\n" + encode(B) + b"y" * 1000 + b"\n\n" + b"z" * 64 + b"\n" + encode(A)
-    framer, items = Framer(max_line=64), []
-    for start in range(0, len(stream), chunk):
-        items += framer.feed(stream[start : start + chunk])
-    assert shown(items) == [A, -32600, B, -32600, -32700, A]
-    assert items[1].data == {"details": "the line has more than 64 bytes (option max_line)"}
-
-
-def test_a_line_over_the_limit_is_not_stored():
-    framer, chunk = Framer(max_line=2**16), b"x" * 2**16
-    tracemalloc.start()
-    for _ in range(1000):
-        framer.feed(chunk)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2**19
-    assert shown(framer.feed(b"\n")) == [-32600]
-
-
-def test_a_line_that_comes_byte_by_byte_takes_little_more_than_its_bytes():
-    framer, pieces = Framer(), [b"xy"] * 2**17
-    tracemalloc.start()
-    for piece in pieces:
-        framer.feed(piece)
-    kept = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert kept < 2 * 2**18
+@pytest.mark.parametrize("batch", [b"[]", b'[{"jsonrpc":"2.0","method":"a"}]', b"[1,[2]]"])
+def test_a_batch_is_for_those_who_ask_for_it(batch):
+    assert jsonrpc.decode_any(batch) == json.loads(batch)
+    with pytest.raises(RpcError, match="a message is a JSON object"):
+        decode(batch)

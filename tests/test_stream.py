@@ -8,13 +8,15 @@ import errno
 import logging
 import socket
 import struct
+import tracemalloc
 from types import SimpleNamespace
 
 import pytest
+from framing import read_all
 
 from mcp_min import stream
 from mcp_min.dispatcher import Dispatcher
-from mcp_min.jsonrpc import ConnectionClosed, decode, encode
+from mcp_min.jsonrpc import ConnectionClosed, RpcError, decode, encode
 from mcp_min.stream import ConnectionStream, LineTransport, answer, connect_tcp, connect_unix, memory_pair
 
 A, B = {"jsonrpc": "2.0", "method": "a"}, {"jsonrpc": "2.0", "method": "b"}
@@ -272,3 +274,61 @@ async def test_a_server_whose_connection_breaks_closes_it():
     await answer(LineTransport(script, "answer"), Dispatcher({"echo": echo}).dispatch)
     assert decode(script.sent)["result"] == {}
     assert script.closed
+
+
+# --- framing -------------------------------------------------------------------------------------
+
+
+def shown(items):
+    """Items with errors as their codes, so that they can be compared."""
+    return [item.code if isinstance(item, RpcError) else item for item in items]
+
+
+@pytest.mark.parametrize(
+    ("stream", "items"),
+    [
+        (b"", []),
+        (b"\n\n \n\t\r\n", []),
+        (encode(A), [A]),
+        (encode(A) + encode(B), [A, B]),
+        (encode(A)[:-1] + b"\r\n" + encode(B), [A, B]),
+        (encode(A) + encode(B)[:-1], [A, B]),
+        (b"print()\n" + encode(A), [-32700, A]),
+        (b"{}\n" + encode(A), [-32600, A]),
+        (b"[]\n" + encode([A, B]) + b"[1]\n", [[], [A, B], [1]]),
+        (b"[1\n", [-32700]),
+        ('{"jsonrpc":"2.0","method":"\u2028\u0085"}\n'.encode(), [{"jsonrpc": "2.0", "method": "\u2028\u0085"}]),
+        (b"\xff\n" + encode(A), [-32700, A]),
+        (b"\0\n" + encode(A), [-32700, A]),
+    ],
+)
+def test_framing(stream, items):
+    assert shown(read_all([stream] if stream else [])) == items
+    assert shown(read_all([bytes([byte]) for byte in stream])) == items
+
+
+@pytest.mark.parametrize("length", [65_535, 65_536, 65_537, 16 * 2**20])
+def test_long_lines(length):
+    message = {"jsonrpc": "2.0", "method": "a", "params": {"x": ""}}
+    message["params"]["x"] = "x" * (length - len(encode(message)) + 1)
+    line = encode(message)
+    assert len(line) == length + 1
+    assert read_all([line[start : start + 65_536] for start in range(0, len(line), 65_536)]) == [message]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1000])
+def test_a_line_over_the_limit_is_skipped_and_the_next_one_read(chunk):
+    stream = encode(A) + b"x" * 65 + b"\n" + encode(B) + b"y" * 1000 + b"\n\n" + b"z" * 64 + b"\n" + encode(A)
+    items = read_all([stream[start : start + chunk] for start in range(0, len(stream), chunk)], 64)
+    assert shown(items) == [A, -32600, B, -32600, -32700, A]
+    assert items[1].data == {"details": "a line has more than 64 bytes (option max_line)"}
+
+
+@pytest.mark.parametrize(("piece", "count", "most"), [(b"x" * 2**16, 1000, 2**19), (b"xy", 2**15, 2**18)])
+def test_a_line_that_never_ends_takes_little_memory(piece, count, most):
+    tracemalloc.start()
+    items = read_all([piece] * count, 2**16)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert shown(items) in ([-32600], [-32700])
+    assert peak < most + 8 * count
