@@ -15,6 +15,7 @@ Deliberately absent: history. Who connects later asks for the list.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from . import jsonrpc, spec
@@ -61,7 +62,7 @@ class Listener:
 
     async def run(self) -> None:
         """Send changes as they come. Returns after `end`, or when nobody can be told any more."""
-        try:
+        with contextlib.suppress(ConnectionError):
             while self._pending or not self._ended:
                 await self._changed.wait()
                 self._changed.clear()
@@ -69,8 +70,6 @@ class Listener:
                     method, uri = next(iter(self._pending))
                     del self._pending[method, uri]
                     await self.notify(method, {} if uri is None else {"uri": uri})
-        except ConnectionError:
-            self._ended = True
 
     async def notify(self, method: str, params: Params) -> None:
         """Send a notification under this subscription's id. Raises ConnectionClosed."""

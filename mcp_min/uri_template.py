@@ -23,7 +23,6 @@ class UriTemplate:
     """A parsed template. Raises ValueError for one that this file cannot match safely."""
 
     def __init__(self, template: str) -> None:
-        self.template = template
         pieces = _VARIABLE.split(template)  # literal, "+" or "", name, literal, …
         self._literals = pieces[0::3]
         self._takes_slashes = [operator == "+" for operator in pieces[1::3]]

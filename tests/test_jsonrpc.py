@@ -180,6 +180,7 @@ def test_error_codes():
 def test_an_error_that_crosses_the_wire():
     error = RpcError(-32602, "Invalid params", {"details": "uri must be a string"}, id=7)
     assert str(error) == "Invalid params (-32602): uri must be a string"
+    assert error.args == (-32602, "Invalid params", {"details": "uri must be a string"})
     assert jsonrpc.error(error.id, error) == {
         "jsonrpc": "2.0",
         "id": 7,
@@ -190,6 +191,7 @@ def test_an_error_that_crosses_the_wire():
 @pytest.mark.parametrize("data", [None, 5, [1], {"uri": "x"}])
 def test_an_error_without_details(data):
     assert str(RpcError(1, "Broken", data)) == "Broken (1)"
+    assert RpcError(1, "Broken").args == (1, "Broken", None)
 
 
 def test_an_error_leaves_out_what_is_not_there():

@@ -19,6 +19,7 @@ MATCHES = [
     ("note://{id}/text", "note://7/text", {"id": "7"}),
     ("note://{id}/text", "note://7/textx", None),
     ("note://{id}/text", "note://7", None),
+    ("{name}.txt", "notes.pdf", None),
     ("note://{id}/text", "note:///text", None),
     ("test://template/{id}/data", "test://template/123/data", {"id": "123"}),
     ("db://{table}/{row}", "db://users/3", {"table": "users", "row": "3"}),
