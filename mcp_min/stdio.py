@@ -55,8 +55,9 @@ class FileStream:
     def __init__(self, source: IO[bytes], target: IO[bytes]) -> None:
         self._loop = asyncio.get_running_loop()
         self._source, self._target = source, target
-        self._watched = False  # whether the loop watches the source
-        self._waiting: asyncio.Future[bytes] = self._loop.create_future()  # of the one `receive` that waits
+        self._watchable = POLLS and not source.seekable()  # no loop watches a file on disk
+        self._readable = asyncio.Event()
+        self._fetched = b""  # what a thread has read
         self._unsent = bytearray()
         self._room = asyncio.Event()  # set when few bytes are unsent
         if POLLS:
@@ -67,44 +68,42 @@ class FileStream:
     async def receive(self) -> bytes:
         if self._source.closed:
             return b""
-        self._waiting = self._loop.create_future()
-        if not self._watched and (self._source.seekable() or not POLLS):
-            # No loop watches a file on disk. A thread of asyncio's, when blocked, would keep the process alive.
-            threading.Thread(target=self._on_readable, daemon=True).start()
-        elif not self._watched:
-            self._watched = True
-            self._loop.add_reader(self._source, self._on_readable)
-        return await self._waiting
-
-    def _on_readable(self) -> None:
-        if self._waiting.done():
-            self._unwatch()  # what nobody awaits stays in the pipe, so that a fast writer has to wait
-            return
+        self._readable.clear()
+        if self._watchable:
+            # Only while somebody waits: what nobody reads stays in the pipe, so that a fast writer has to wait.
+            self._loop.add_reader(self._source, self._readable.set)
+        else:
+            # A thread of asyncio's, when blocked, would keep the process alive.
+            threading.Thread(target=self._fetch, daemon=True).start()
         try:
-            data = os.read(self._source.fileno(), CHUNK)
+            await self._readable.wait()
+        finally:
+            if self._watchable and not self._source.closed:
+                self._loop.remove_reader(self._source)
+        try:
+            return os.read(self._source.fileno(), CHUNK) if self._watchable else self._fetched
         except (OSError, ValueError):  # a socket that was reset, a terminal that hung up, a file closed meanwhile
-            data = b""
-        if self._watched:
-            self._waiting.set_result(data)
-        else:  # in a thread
-            self._loop.call_soon_threadsafe(self._arrived, data)
+            return b""
 
-    def _arrived(self, data: bytes) -> None:
-        if not self._waiting.done():
-            self._waiting.set_result(data)
-
-    def _unwatch(self) -> None:
-        if self._watched:
-            self._watched = False
-            self._loop.remove_reader(self._source)
+    def _fetch(self) -> None:
+        self._fetched = b""
+        with contextlib.suppress(OSError, ValueError):
+            self._fetched = os.read(self._source.fileno(), CHUNK)
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            self._loop.call_soon_threadsafe(self._readable.set)
 
     async def send(self, data: bytes) -> None:
         if self._broken:
             raise ConnectionClosed(self._broken)
-        if not self._unsent:
-            self._loop.call_soon(self._flush)  # not at once: answers that are ready together leave together
-        self._unsent += data
-        if len(self._unsent) > HIGH_WATER:
+        if not self._unsent and len(data) <= PIPE_BUF and (not POLLS or self._writable.poll(0)):
+            try:
+                data = data[os.write(self._target.fileno(), data) :]
+            except OSError as error:
+                self._broken = f"the connection broke: {error}"
+                raise ConnectionClosed(self._broken) from None
+        if data:
+            self._unsent += data
+            self._flush()
             await self._until_unsent(HIGH_WATER)
 
     async def _until_unsent(self, size: int) -> None:
@@ -120,13 +119,11 @@ class FileStream:
             self._broken = self._broken or f"the connection broke: {error}"
             self._unsent.clear()
         if self._unsent:
-            self._loop.add_writer(self._target, self._on_writable)
+            self._loop.add_writer(self._target, self._flush)
+        elif POLLS:
+            self._loop.remove_writer(self._target)
         if len(self._unsent) <= HIGH_WATER:
             self._room.set()
-
-    def _on_writable(self) -> None:
-        self._loop.remove_writer(self._target)
-        self._flush()
 
     async def flush(self) -> None:
         """Take no more, and wait until all is sent, for FLUSH_TIMEOUT at most."""
@@ -138,15 +135,16 @@ class FileStream:
         """Forget what is unsent, and let the other end see the end."""
         if self._unsent:
             self._unsent.clear()
-            self._on_writable()
+            self._flush()
         self._target.close()
 
     def abort(self) -> None:
         """Close both files, whoever holds their other ends; `receive` returns b"" from now on."""
         self.close_target()
-        self._unwatch()
+        if self._watchable and not self._source.closed:
+            self._loop.remove_reader(self._source)
         self._source.close()
-        self._arrived(b"")
+        self._readable.set()
 
     async def close(self) -> None:
         await self.flush()

@@ -130,11 +130,14 @@ async def answer(transport: Transport, dispatch: Dispatch, *, drain: float = 30,
     this is cancelled they get `grace` seconds.
     """
     peer = Peer(transport.write, dispatch)
+    reading = asyncio.get_running_loop().create_task(peer.run(transport.read()))
     patience = grace
     try:
-        await peer.run(transport.read())
+        await asyncio.wait([reading])
         patience = drain
+        await reading
     finally:
+        reading.cancel()
         await peer.drain(patience)
         await transport.close()
 
