@@ -93,7 +93,6 @@ class Connection(asyncio.StreamReaderProtocol):
 
     hung_up = False  # the peer has ended its side, or the connection is lost
     callback: Callable[[], object] | None = None  # to be told of it
-    writer: asyncio.StreamWriter
 
     def __init__(self, http: HttpServer) -> None:
         self.http = http
@@ -122,7 +121,7 @@ class Connection(asyncio.StreamReaderProtocol):
         if now >= self.caught_up + self.http.limits.write_timeout:
             self.writer.transport.abort()
         elif now >= self.due:
-            self.reader.set_exception(HttpError(408, "the request did not arrive in time"))
+            self.reader.set_exception(HttpError(408, "the request did not arrive in time (head_timeout, body_timeout)"))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one request after the other, then close. Cancelled, the connection is cut."""
@@ -140,12 +139,14 @@ class Connection(asyncio.StreamReaderProtocol):
                     served += 1
                     if served % 16 == 0:
                         await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
+            self.due = inf
             writer.close()
             await writer.wait_closed()
-        except (OSError, asyncio.CancelledError):
-            pass  # lost, or cancelled by `HttpServer.close` or by the application's own hang-up callback
+        except OSError:
+            pass  # lost before it was closed
+        except asyncio.CancelledError:
+            writer.transport.abort()  # by `HttpServer.close`, or by the application's own hang-up callback
         finally:
-            writer.transport.abort()
             del http.connections[self]
 
     async def linger(self) -> None:
@@ -163,9 +164,9 @@ class Connection(asyncio.StreamReaderProtocol):
 class Request(BaseHTTPRequestHandler):
     """One request and its answer, in the words of `http.server`; what an application is called with.
 
-    command, path (not decoded: compare it whole), query (likewise), headers (names in lower case) and
-    client_address are there when the application is called; `principal` is for it to set, and is shown in
-    the access log. Not one object per connection, as in `http.server`, but one per request: nothing has to be
+    method, path (not decoded: compare it whole), query (likewise), headers (names in lower case) and peer
+    (an address) are there when the application is called; principal is for it to set, and goes into the
+    access log. Unlike in `http.server` there is one object per request, not per connection: nothing has to be
     put back between two, and a late `write` cannot reach somebody else's answer.
     """
 
@@ -209,7 +210,7 @@ class Request(BaseHTTPRequestHandler):
             self.http.streams.discard(self)
         if self.length != 0:
             await connection.linger()
-        return not self.close_connection
+        return not (self.close_connection or self.http.closing)
 
     def parse_request(self, data: bytes) -> None:  # type: ignore[override]  # raises where the stock one answers
         """Take in a head with its empty line. Raises HttpError 400 or 501."""
@@ -235,26 +236,24 @@ class Request(BaseHTTPRequestHandler):
         require(authority in ("", headers.get("host")), 400, "the target must be a path, or a URL of the host in Host")
         length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
         require(LENGTH.fullmatch(length), 400, "Content-Length must be digits, at most 19")
-        if coding is None:
-            self.length = int(length)
-            return
         # RFC 9112 section 6.1: both "might indicate an attempt to perform request smuggling", and HTTP/1.0
         # with a coding must be taken for faulty framing.
         require(
-            "content-length" not in headers and not old, 400, "Transfer-Encoding goes with HTTP/1.1, without length"
+            coding is None or not ("content-length" in headers or old), 400, "no coding with a length, or in HTTP/1.0"
         )
-        require(coding.lower() == "chunked", 501, "the only Transfer-Encoding here is chunked")
+        require(coding is None or coding.lower() == "chunked", 501, "the only Transfer-Encoding here is chunked")
+        self.length = int(length) if coding is None else None
 
     async def body(self) -> bytes:
-        """Read the body, b"" when there is none or it has been read.
+        """Read the body, b"" when there is none or it has been read. Only now an expected 100 Continue is sent.
 
-        Raises HttpError 400, 408, 413, 415 or 431, and EOFError or OSError when the peer hangs up: let them pass.
-        When cancelled, part of the body has been read, and the connection will be closed.
+        Raises HttpError 400, 408, 413, 415, 431 or 503, and EOFError or OSError when the peer hangs up: let them
+        pass. When cancelled, part of the body has been read, and the connection will be closed.
         """
         connection, limits = self.connection, self.http.limits
         require(self.headers.get("content-encoding", "identity") == "identity", 415, "send the body without a coding")
         require((self.length or 0) <= limits.max_body, 413, "the body is too long (max_body)")
-        # RFC 9110 section 10.1.1: MUST send 100 or a final status. Only now is it certain which.
+        # RFC 9110 section 10.1.1: MUST send 100 or a final status, and MUST ignore it in HTTP/1.0.
         if self.length != 0 and "expect" in self.headers and self.request_version == "HTTP/1.1":
             connection.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         connection.due = self.http.now + limits.body_timeout
@@ -278,10 +277,10 @@ class Request(BaseHTTPRequestHandler):
         return bytes(body)
 
     def on_hangup(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, when the peer ends its side or is lost, at once when that has happened.
+        """Call `callback` once, as soon as the peer ends its side or is lost, which may be now.
 
-        Without it the application learns of it from `write`. `asyncio.current_task().cancel` is a good callback
-        for work that is worth nothing without its reader.
+        Without it the application learns of it from `write`. A peer that ends its side might still read, but hardly
+        one does. `asyncio.current_task().cancel` is a good callback for work that is worth nothing without a reader.
         """
         self.connection.callback = callback
         if self.connection.hung_up:
@@ -342,10 +341,9 @@ class Request(BaseHTTPRequestHandler):
             # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
             self._headers_buffer.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
             self._send(body)
-        elif self.request_version == "HTTP/1.1":
-            self._headers_buffer.append(b"Transfer-Encoding: chunked\r\n\r\n")
         else:
-            self._headers_buffer.append(b"\r\n")  # the end of the connection ends the answer
+            chunked = self.request_version == "HTTP/1.1"  # before it, the end of the connection ends the answer
+            self._headers_buffer.append(b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
 
     def _send(self, data: bytes) -> None:
         self.answered = True
@@ -366,10 +364,8 @@ class Request(BaseHTTPRequestHandler):
         super().send_header(keyword, value)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self.length = None  # whatever it is that the peer sends, it is not a request that we understand
-        if self.answered:
-            self.connection.writer.transport.abort()  # all that is left to say that the answer is not whole
-        else:
+        self.length = None  # whatever the peer goes on to send, it is no request, and the connection ends here
+        if not self.answered:  # else all that is left to say is that the answer ends before its end
             self._respond(code, {"Content-Type": "application/json"}, self.http.error_body(code, message or ""))
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
@@ -398,8 +394,9 @@ class HttpServer:
 
     async def start(self, host: str, port: int, *, ssl: SSLContext | None = None, reuse_port: bool = False) -> None:
         """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
-        self.tick()
-        self.listener = await asyncio.get_running_loop().create_server(
+        loop = asyncio.get_running_loop()
+        self.now = loop.time()
+        self.listener = await loop.create_server(
             lambda: Connection(self),
             *(host, port),
             ssl=ssl,
@@ -409,6 +406,7 @@ class HttpServer:
             backlog=256,
         )
         self.port: int = self.listener.sockets[0].getsockname()[1]
+        self.tick()
 
     def tick(self) -> None:
         """Look at every time limit. The clock that the limits are kept by stands still in between."""
@@ -434,8 +432,8 @@ class HttpServer:
     async def close(self, deadline: float = 10) -> None:
         """Stop listening, let requests in flight be answered, cancel them after `deadline` seconds.
 
-        Tell the application to end its streams before. Requests that are not whole are refused with 503 and
-        idle connections closed, at once.
+        Tell the application to end its streams just before: an answer that has begun is in flight. Requests that
+        are not whole are refused with 503, and idle connections closed, at once. Cancelled, it cancels them all.
         """
         self.closing = True
         self.listener.close()
