@@ -418,8 +418,12 @@ async def test_a_reset_ends_the_input(caplog: pytest.LogCaptureFixture) -> None:
     await stream.close()
 
 
-async def test_without_poll_a_thread_reads_and_the_loop_writes(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdio, "POLLS", False)
+
+
+async def test_without_poll_a_thread_reads_and_the_loop_writes(no_poll: None, ends: Ends) -> None:
     os.write(ends.into, b"1")
     assert await ends.stream.receive() == b"1"
     await ends.stream.send(b"2")
