@@ -1,30 +1,25 @@
 """Look into any MCP server, call it, or serve one of your own.
 
-python -m mcp_min list   SERVER                       tools, resources, prompts
-python -m mcp_min call   TOOL [KEY=VALUE ...] SERVER  call a tool
-python -m mcp_min read   URI SERVER                   read a resource
-python -m mcp_min prompt NAME [KEY=VALUE ...] SERVER  get a prompt
-python -m mcp_min listen [URI ...] SERVER             show changes until Ctrl-C
+python -m mcp_min list   SERVER                        tools, resources, prompts
+python -m mcp_min call   TOOL [KEY=VALUE ...] SERVER
+python -m mcp_min read   URI SERVER
+python -m mcp_min prompt NAME [KEY=VALUE ...] SERVER
+python -m mcp_min listen [URI ...] SERVER              changes, until Ctrl-C
 python -m mcp_min serve  FILE.py[:NAME] | MODULE[:NAME] [--transport http ...]
-python -m mcp_min tour                                follow one call, step by step
-python -m mcp_min vendor DEST | DEST.pyz [--core] [--check]  copy the package
+python -m mcp_min tour                                 one call, step by step
+python -m mcp_min vendor DEST | DEST.pyz [--core] [--check]   a copy to keep
 
-SERVER is one of:
-  -- COMMAND [ARG ...]              a program, spoken to on its stdin and stdout
-  --url URL [--header 'NAME: VALUE' ...]
-  --config FILE --server NAME       an mcpServers file of another application
+SERVER is -- COMMAND [ARG ...], a program that speaks on its stdin and stdout,
+or --url URL [--header 'NAME: VALUE' ...], or --config FILE --server NAME.
 
-KEY=VALUE is text, or what the tool asks for if that cannot be text: limit=5.
-KEY:=JSON is any value, KEY=@FILE the text of a file, KEY:=@FILE its JSON.
+KEY=VALUE is text, or JSON where the tool asks for anything but text: limit=5.
+KEY:=JSON is any value; KEY=@FILE and KEY:=@FILE are what the file holds.
+--json prints the raw result, --trace every message, on stderr.
+--timeout SECONDS without an answer or progress; 60, or none at a terminal.
+Exit status: 0 done, 1 the tool or the server failed, 2 wrong usage.
 
-  --json      print the raw result          --trace   show messages on stderr
-  --timeout   seconds without an answer or progress; 60, at a terminal none
-
-Exit status: 0 done, 1 the tool or the server reported an error, 2 wrong usage.
-
-Try it:
-  python -m mcp_min call search_files pattern='*.py' \\
-      -- python -m mcp_min.examples.files .
+python -m mcp_min call search_files pattern='*.py' \\
+    -- python -m mcp_min.examples.files .
 """
 
 # The text above is what `python -m mcp_min` prints. This file joins `terminal.py` to the doors of
@@ -100,7 +95,8 @@ def _run(name: str, words: list[str]) -> int:
         raise Misuse(f"there is no command {name!r}, only {', '.join([*_ACTIONS, *_COMMANDS])}")
     action, *positionals = _ACTIONS[name]
     for positional in positionals:
-        parser.add_argument(positional.lower(), metavar=positional, nargs="*" if positional.endswith("S") else None)
+        several: dict[str, Any] = {"nargs": "*", "default": []} if positional.endswith("S") else {}
+        parser.add_argument(positional.lower(), metavar=positional, **several)
     return _connect(action, parser, words, command)
 
 
@@ -161,6 +157,7 @@ async def _session(action: Action, options: Options, target: Any, transport: dic
         on_log=lambda params: say(f"{params.get('level')}: {params.get('data')}"),
         on_message=_trace if options.trace else None,
         timeout=options.timeout,
+        retries=0,  # the person who typed can type again
         **transport,
     ) as client:
         try:
@@ -256,20 +253,22 @@ async def _listen(client: Client, options: Options) -> tuple[Result, str]:
 
 def _serve(parser: Parser, words: list[str]) -> int:
     parser.add_argument("target", metavar="FILE.py[:NAME] | MODULE[:NAME]")
-    parser.add_argument("--transport", default=os.environ.get("TRANSPORT") or "stdio")
-    for flag, _, settings in _FLAGS:
-        parser.add_argument(flag, **settings)
-    options = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
-    target, transport = options.pop("target"), options.pop("transport")
+    chooser = Parser(add_help=False, allow_abbrev=False)
+    for each in (chooser, parser):
+        each.add_argument("--transport", default=os.environ.get("TRANSPORT") or "stdio")
+    transport = chooser.parse_known_args(words)[0].transport
     for flag, transports, settings in _FLAGS:
-        name = settings.get("dest", flag.strip("-").replace("-", "_"))
-        if name in options and transport not in transports:
-            raise Misuse(f"{flag} is for {' and '.join(transports)}, not for {transport}")
-    if transport == "unix" and "path" not in options:
-        raise Misuse("unix needs --path SOCKET")
-    server = _load(target)
+        if transport in transports:
+            parser.add_argument(flag, **settings)
+    options = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
+    variable = options.pop("api_key_env", None)
+    if variable is not None:
+        if not os.environ.get(variable):
+            raise Misuse(f"--api-key-env: the environment has no {variable}")
+        options["auth"] = _extra("auth").Auth(api_keys={os.environ[variable]: "api-key"})
+    server = _load(options.pop("target"))
     try:
-        server.run(transport, **options)
+        server.run(**options)
     except ValueError as error:
         raise Misuse(str(error)) from None
     return 0
@@ -294,10 +293,10 @@ def _load(target: str) -> Server:
         last = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"
         raise Misuse(f"{path} cannot be loaded: {problem}") from None
-    servers = {key: value for key, value in found.items() if isinstance(value, Server) and name in ("", key)}
-    if len(servers) != 1:
-        raise Misuse(f"{path} has {len(servers)} servers called {name}")
-    return servers.popitem()[1]
+    servers = {key: value for key, value in found.items() if isinstance(value, Server)}
+    if name in servers or (not name and len(servers) == 1):
+        return servers[name or next(iter(servers))]
+    raise Misuse(f"{path} defines these servers: {', '.join(servers) or 'none'}; name one as {path}:NAME")
 
 
 def _tour(parser: Parser, words: list[str]) -> int:
@@ -323,7 +322,7 @@ def _vendor(parser: Parser, words: list[str]) -> int:
 
 _HTTP = ("http", "sse")
 _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
-    ("--path", ("unix",), {"metavar": "SOCKET"}),
+    ("--path", ("unix",), {"metavar": "SOCKET", "required": True}),
     ("--host", ("tcp", *_HTTP), {}),
     ("--port", ("tcp", *_HTTP), {"type": int}),
     ("--allow-unauthenticated", ("tcp", *_HTTP), {"action": "store_const", "const": True}),
@@ -331,7 +330,8 @@ _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
     ("--reuse-port", _HTTP, {"action": "store_const", "const": True}),
     ("--allowed-host", _HTTP, {"action": "append", "dest": "allowed_hosts"}),
     ("--allowed-origin", _HTTP, {"action": "append", "dest": "allowed_origins"}),
-    ("--rate", _HTTP, {"type": float}),
+    ("--rate", _HTTP, {"type": float, "help": "requests a second for each client"}),
+    ("--api-key-env", _HTTP, {"metavar": "VARIABLE", "help": "holds the key that clients send as X-API-Key"}),
 ]
 _ACTIONS: dict[str, tuple[Any, ...]] = {
     "list": (_list,),

@@ -25,7 +25,7 @@ from typing import Any
 
 from . import jsonrpc
 from .json_schema import Schema
-from .jsonrpc import Params, Result, RpcError
+from .jsonrpc import Params, Result
 
 WIDTH = 80  # columns
 BAR = 30  # columns of a progress bar
@@ -56,20 +56,21 @@ def arguments(words: Sequence[str], properties: dict[str, Any]) -> dict[str, Any
     properties: of the tool's input schema. Where that allows no text, VALUE is read as JSON; text is
     never taken for anything else. Raises Misuse, OSError.
     """
-    found = {}
+    found: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         name = key.removesuffix(":")
         if not equals or not name:
             raise Misuse(f"{word!r} is no argument: write KEY=VALUE, KEY:=JSON or KEY=@FILE")
+        wanted = set() if key.endswith(":") else types(properties.get(name))
         try:
             if text.startswith("@"):
                 with open(text[1:], encoding="utf-8") as file:
                     text = file.read()
-            wanted = set() if key.endswith(":") else types(properties.get(name))
             is_text = key == name and (not wanted or "string" in wanted)
-            found[name] = text if is_text else jsonrpc.parse(text.encode())
-        except (RpcError, UnicodeError):
+            found[name] = text if is_text else json.loads(text)
+            jsonrpc.encode(found)  # refuses what JSON cannot hold, and Python reads all the same: NaN, half a character
+        except (ValueError, RecursionError):
             raise Misuse(f"{name}: {text!r:.60} is not {' or '.join(sorted(wanted)) or 'JSON'}") from None
     return found
 
@@ -142,8 +143,8 @@ def content(block: dict[str, Any]) -> str:
         return str(block["text"])
     if block.get("type") == "resource_link":
         return f"{block['uri']}  {block.get('title') or block['name']}"
-    size = len(block.get("data") or block["blob"]) * 3 // 4
-    return f"[{block.get('mimeType') or 'binary data'}, {size} bytes]"
+    data = block.get("data") or block["blob"]
+    return f"[{block.get('mimeType') or 'binary data'}, {len(data) * 3 // 4 - data.count('=')} bytes]"
 
 
 def answer(result: Result) -> str:
@@ -208,7 +209,7 @@ def _field(name: str, schema: dict[str, Any], required: bool) -> Any:
         if not text and (default is not None or not required):
             return default
         value = _value(text, schema)
-        problems = Schema(schema).errors(value, name)
+        problems = Schema(schema).errors(value, name) if text else [f"{name} is required"]
         if not problems:
             return value
         say(problems[0])
@@ -221,8 +222,8 @@ def _value(text: str, schema: dict[str, Any]) -> Any:
         return BOOLEANS.get(text.lower(), text)
     try:
         wants_text = "string" in types(schema) or not types(schema)
-        return choices(schema).get(text, text) if wants_text else jsonrpc.parse(text.encode())
-    except RpcError:
+        return choices(schema).get(text, text) if wants_text else json.loads(text)
+    except (ValueError, RecursionError):
         return text  # the schema says what is wrong with it
 
 
