@@ -96,6 +96,8 @@ def make_tool(
         given_output=output_schema,
     )
     takes, gives = signature.input_schema, signature.output_schema
+    if output_schema is None and gives in ({"type": "array"}, {"type": "array", "items": {}}):
+        gives = None  # a list of anything may be one of content, which is no structured result
     definition = _define(function, signature, members)
     name = definition["name"]
     if not _NAME.fullmatch(name):
@@ -128,7 +130,8 @@ def make_resource(
     """Return the resource, or with `{name}` in the URI the template, whose contents `function` returns.
 
     members: as for `make_tool`, and mime_type, size (bytes). ttl_ms (milliseconds), cache_scope: where
-    they differ from the server's.
+    they differ from the server's. A function that raises FileNotFoundError says that there is no such
+    resource.
 
     Spec: 2026-07-28 server/resources#resource, #resource-templates. Raises TypeError when the function's
     parameters are not the template's variables, ValueError for a template that cannot be matched.

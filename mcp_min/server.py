@@ -174,7 +174,8 @@ class Server(Catalogue):
 
     def _recall(self, method: str, params: Params, ctx: Context) -> None:
         """Take up what earlier rounds of this request have learned."""
-        ctx.responses = params.get("inputResponses") or {}
+        responses = params.get("inputResponses")
+        ctx.responses = {} if responses is None else responses
         if not isinstance(ctx.responses, dict):
             raise invalid_params("inputResponses must be an object")
         if "requestState" in params:
@@ -263,21 +264,25 @@ class Server(Catalogue):
         uri = params.get("uri")
         if not isinstance(uri, str):
             raise invalid_params("uri must be a string")
-        resource, variables = self._find_resource(uri, ctx)
-        value = await _run(resource, variables, ctx)
+        try:
+            resource, variables = self._find_resource(uri)
+            value = await _run(resource, variables, ctx)
+        except FileNotFoundError:
+            # MUST answer with an error, not with empty contents (2026-07-28 server/resources#error-handling).
+            code = INVALID_PARAMS if ctx.client.modern else spec.RESOURCE_NOT_FOUND
+            data = {"uri": uri, "details": f"uri: there is no resource {uri!r:.200}"}
+            raise RpcError(code, "Resource not found", data) from None
         blocks = content.blocks(value) or [content.contents(uri, value, resource.definition.get("mimeType"))]
         return {"contents": blocks} | (resource.caching if ctx.client.modern else {})
 
-    def _find_resource(self, uri: str, ctx: Context) -> tuple[Feature, dict[str, str]]:
+    def _find_resource(self, uri: str) -> tuple[Feature, dict[str, str]]:
         if uri in self.resources:
             return self.resources[uri], {}
         for feature in self.templates.values():
             variables = None if feature.template is None else feature.template.match(uri)
             if variables is not None and not feature.input.errors(variables):
                 return feature, variables
-        # MUST answer with an error, not with empty contents (2026-07-28 server/resources#error-handling).
-        code = INVALID_PARAMS if ctx.client.modern else spec.RESOURCE_NOT_FOUND
-        raise RpcError(code, "Resource not found", {"uri": uri, "details": f"uri: there is no resource {uri!r:.200}"})
+        raise FileNotFoundError(uri)
 
     async def _get_prompt(self, params: Params, ctx: Context) -> Result:
         name, arguments = params.get("name"), params.get("arguments")
@@ -348,7 +353,7 @@ def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
     output = None if "isError" in result else tool.output
     errors = [] if output is None or output.fits_plainly(structured) else output.errors(structured, "result")
     if errors:
-        return _failed("the tool's result does not fit its output schema:\n" + "\n".join(errors))
+        return _failed("the tool's structured result does not fit its output schema:\n" + "\n".join(errors))
     if ctx.client.version < spec.MEMBER_SINCE["structuredContent"]:
         return spec.known_members(result, ctx.client.version)
     if "structuredContent" in result and not ctx.client.modern and (tool.wrapped or not isinstance(structured, dict)):

@@ -141,6 +141,7 @@ def test_decorators_return_the_function() -> None:
     server = Server("s")
 
     def function() -> str: ...
+    def template(b: str) -> str: ...
     def complete(ref: dict, argument: dict, context: dict) -> list[str]: ...  # type: ignore[type-arg]
     async def handler(params: Any, ctx: Any) -> Any: ...
 
@@ -151,7 +152,10 @@ def test_decorators_return_the_function() -> None:
     assert server.resource("a://b")(function) is function
     assert server.completion(complete) is complete
     assert server.method("x/y")(handler) is handler
+    assert server.resource("a://{b}")(template) is template
     assert (list(server.tools), list(server.prompts)) == (["function", "other"], ["function", "other"])
+    assert (list(server.resources), list(server.templates)) == (["a://b"], ["a://{b}"])
+    assert server.completer is not None
 
 
 @pytest.mark.parametrize("register", [register_tool, register_prompt, register_resource, register_template])
@@ -235,7 +239,9 @@ async def test_the_acknowledgement_says_what_was_agreed(filter: dict[str, Any], 
     task = asyncio.create_task(server.dispatch(request("subscriptions/listen", {"notifications": filter}), call))
     assert (await wire.next())["params"]["notifications"] == agreed
     server.end_listeners()
-    await task
+    answer = await task
+    assert answer is not None
+    assert answer["result"]["_meta"][spec.SUBSCRIPTION_ID] == 1
 
 
 async def test_what_is_not_offered_is_not_agreed() -> None:

@@ -138,13 +138,24 @@ def returns_text() -> str: ...
 def returns_content() -> Content: ...
 def returns_contents() -> list[Content]: ...
 def returns_result() -> ToolResult: ...
+def returns_list() -> list: ...  # type: ignore[type-arg]
+def returns_any_list() -> list[Any]: ...
 def returns_nothing() -> None: ...
 def returns_anything(): ...  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parametrize(
     "function",
-    [returns_text, returns_content, returns_contents, returns_result, returns_nothing, returns_anything],
+    [
+        returns_text,
+        returns_content,
+        returns_contents,
+        returns_list,
+        returns_any_list,
+        returns_result,
+        returns_nothing,
+        returns_anything,
+    ],
 )
 def test_text_and_content_have_no_output_schema(function: Any) -> None:
     assert "outputSchema" not in make_tool(function).definition

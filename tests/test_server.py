@@ -294,7 +294,9 @@ async def test_initialize_agrees_on_a_version(requested: str, agreed: str) -> No
         "instructions": "Add.",
     }
     assert session.batches == (agreed == "2025-03-26")
+    assert len(server.listeners) == 1
     session.close()
+    assert await server.handle(request("initialize", params, LEGACY)) == answer, "without a session nothing is kept"
 
 
 @pytest.mark.parametrize("params", [{}, {"protocolVersion": 5}, {"protocolVersion": LEGACY, "capabilities": []}])
@@ -479,6 +481,7 @@ RETURNED: list[tuple[Any, Any, str, Any, Any]] = [
     ("a", Literal["a", "b"], '"a"', "a", {"result": "a"}),
     ([], list[str], "[]", [], {"result": []}),
     # Without a schema: data is structured all the same.
+    ([1], list, "[1]", [1], {"result": [1]}),
     ({"a": 1}, None, '{"a": 1}', {"a": 1}, {"a": 1}),
     ([1], None, "[1]", [1], {"result": [1]}),
     (1.5, Any, "1.5", 1.5, {"result": 1.5}),
@@ -522,7 +525,7 @@ async def test_values_are_structured_content(
 )
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_text_and_content_are_not_structured(version: str, value: Any, annotation: Any, content: Any) -> None:
-    server = returning(value, annotation if annotation is not list else None)
+    server = returning(value, annotation)
     answer = await result(server, "tools/call", {"name": "f"}, version)
     assert {key: answer[key] for key in answer if key not in ("_meta", "resultType")} == {"content": content}
 
@@ -759,6 +762,10 @@ def library(**options: Any) -> Server:
     def size(kind: Literal["small", "large"]) -> str:
         return kind
 
+    @server.resource("lost://{id}")
+    def lost(id: str) -> str:
+        raise FileNotFoundError(id)
+
     @server.resource("broken://")
     def broken() -> str:
         raise ValueError("secret")
@@ -786,6 +793,7 @@ async def test_reading(version: str, uri: str, contents: list[Any]) -> None:
 
 
 UNKNOWN = [
+    "lost://1",
     "note://",
     "nothing://here",
     "size://medium",
@@ -1079,9 +1087,14 @@ async def test_answers_that_are_none_are_asked_for_again(responses: Any) -> None
     assert list(again["result"]["inputRequests"]) == ["1"]
 
 
-@pytest.mark.parametrize("responses", [[], "Ann", 5, True])
+async def test_an_answer_may_come_unasked() -> None:
+    answer = await round_of(asking(), inputResponses=ANN)
+    assert list(answer["result"]["inputRequests"]) == ["2"]
+
+
+@pytest.mark.parametrize("responses", [[], ["Ann"], "", "Ann", 0, True])
 async def test_answers_that_are_no_object(responses: Any) -> None:
-    answer = await round_of(asking(), inputResponses=responses or [1])
+    answer = await round_of(asking(), inputResponses=responses)
     assert answer["error"]["code"] == -32602
     assert answer["error"]["data"]["details"] == "inputResponses must be an object"
 
@@ -1169,12 +1182,11 @@ async def test_middleware_stands_around_every_handler(version: str) -> None:
         steps.append("outer out")
         return answer
 
-    @server.middleware
     async def inner(call_next: Handler, params: Params, ctx: Context) -> Result:
         steps.append(f"inner {ctx.call.message['method']}")
         return await call_next(params | {"arguments": {"a": 10}}, ctx)
 
-    steps.clear()
+    assert server.middleware(inner) is inner
     answer = await server.dispatch(request("tools/call", ADD, version), Call())
     assert answer is not None
     assert answer["result"]["content"][0]["text"] == "11"
