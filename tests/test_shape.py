@@ -19,16 +19,42 @@ from mcp_min.extras import tour
 PACKAGE = Path(mcp_min.__file__).parent
 
 # The reading order; a module imports, at its top, only modules above it.
-ORDER = (
-    "jsonrpc spec dispatcher peer "
-    "stream stdio sse streamable_http sessions http_server http_client "
-    "json_schema uri_template signature content request_state headers context listener features catalogue server client "
-    "serving __main__"
-).split()
+ORDER = [
+    "jsonrpc",
+    "spec",
+    "dispatcher",
+    "peer",
+    "stream",
+    "stdio",
+    "sse",
+    "headers",
+    "streamable_http",
+    "sessions",
+    "http_server",
+    "http_client",
+    "http_transport",
+    "json_schema",
+    "uri_template",
+    "signature",
+    "content",
+    "request_state",
+    "context",
+    "listener",
+    "features",
+    "catalogue",
+    "server",
+    "connection",
+    "client",
+    "serving",
+    "terminal",
+    "__main__",
+]
 EXTRAS = sorted(path.stem for path in (PACKAGE / "extras").glob("*.py") if path.stem != "__init__")
 CORE = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 
 MAX_FILE, MAX_FUNCTION = 300, 40  # code lines
+# What the package has now, in code lines; the design wants 2,600 and 4,000. It may shrink, and not grow.
+MAX_CORE, MAX_ALL = 4_800, 5_300
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -99,19 +125,22 @@ def test_only_the_doors_know_extras() -> None:
 def test_standard_library_only(path: Path) -> None:
     for level, module in all_imports(path):
         assert level or module.split(".")[0] in sys.stdlib_module_names, f"{path.name} imports {module}"
-    assert "shell=True" not in path.read_text() and "webbrowser" not in path.read_text()
+    assert "shell=True" not in path.read_text()
+    assert "webbrowser" not in path.read_text()
     assert path.stem.startswith("__") or path.stem not in sys.stdlib_module_names, "shadows the standard library"
 
 
-FORBIDDEN = {
-    "asyncio os socket threading subprocess": "jsonrpc spec sse json_schema uri_template signature content request_state headers",
-    "socket subprocess http": "dispatcher peer streamable_http sessions context listener features catalogue server",
-}
+# What is not imported, and by whom.
+FORBIDDEN = [
+    ("asyncio os socket threading subprocess", "jsonrpc spec sse json_schema uri_template signature"),
+    ("asyncio os socket threading subprocess", "content request_state headers"),
+    ("socket subprocess http", "dispatcher peer streamable_http sessions context listener features catalogue server"),
+]
 
 
 @pytest.mark.parametrize(
     ("name", "modules"),
-    [(name, modules) for modules, names in FORBIDDEN.items() for name in names.split() if name in CORE],
+    [(name, modules) for modules, names in FORBIDDEN for name in names.split() if name in CORE],
 )
 def test_layers(name: str, modules: str) -> None:
     found = {module.split(".")[0] for level, module in all_imports(PACKAGE / f"{name}.py") if not level}
@@ -137,6 +166,14 @@ def test_files_and_functions_are_small(path: Path) -> None:
             assert size <= MAX_FUNCTION, f"{path.name}: {node.name} has {size} lines"
 
 
+def test_the_package_does_not_grow() -> None:
+    core = sum(len(code_lines(path)) for path in PACKAGE.glob("*.py"))
+    extras = sum(len(code_lines(path)) for path in PACKAGE.glob("extras/*.py"))
+    print(f"core {core}, with extras {core + extras} code lines")
+    assert core <= MAX_CORE
+    assert core + extras <= MAX_ALL
+
+
 def test_exports() -> None:
     assert mcp_min.__all__ == sorted(mcp_min.__all__)
     for name in mcp_min.__all__:
@@ -149,9 +186,8 @@ def test_exports() -> None:
 
 
 def run(program: str, *, cwd: Path | None = None) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=cwd or PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False
-    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=cwd or PACKAGE.parent, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

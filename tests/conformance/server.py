@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
-from mcp_min import Context, RpcError, Server, ToolError, audio, embedded, image, serve_http, text
-from mcp_min import spec
+from mcp_min import Context, RpcError, Server, ToolError, audio, embedded, image, serve_http, spec, text
 from mcp_min.context import ROOTS, elicitation, sampling
 
 PNG = bytes.fromhex(
@@ -300,7 +299,7 @@ async def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
 
 
 @server.prompt
-async def test_prompt_with_embedded_resource(resourceUri: str) -> list:  # noqa: N803  # the suite's name
+async def test_prompt_with_embedded_resource(resourceUri: str) -> list:
     """Holds a resource."""
     return [embedded(resourceUri, "inside", "text/plain"), "please look at it"]
 
