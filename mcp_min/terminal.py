@@ -203,9 +203,9 @@ def _field(name: str, schema: dict[str, Any], required: bool) -> Any:
     default = schema.get("default")
     shown = ("yes" if default else "no") if isinstance(default, bool) else default
     hint = "yes or no" if schema.get("type") == "boolean" else kind(schema)
+    prompt = f"{schema.get('title', name)} ({hint})" + ("" if default is None else f" [{shown}]") + ":"
     while True:
-        say(f"{schema.get('title', name)} ({hint})" + ("" if default is None else f" [{shown}]") + ":", end=" ")
-        text = _read_line()
+        text = _read_line(prompt)
         if not text and (default is not None or not required):
             return default
         value = _value(text, schema)
@@ -227,10 +227,11 @@ def _value(text: str, schema: dict[str, Any]) -> Any:
         return text  # the schema says what is wrong with it
 
 
-def _read_line() -> str:
+def _read_line(prompt: str) -> str:
     # asyncio makes Ctrl-C a cancellation, which nobody would notice while input() waits.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        say(prompt, end=" ")
         return input().strip()
     finally:
         signal.signal(signal.SIGINT, before)

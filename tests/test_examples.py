@@ -132,7 +132,7 @@ async def test_a_folder_that_cannot_be_read_is_skipped(folder: Path, monkeypatch
         ("up/secret", "", "up/secret: it is not in the folder"),
         ("../secret", "", "../secret: it is not in the folder"),
         ("/etc/hosts", "", "/etc/hosts: it is not in the folder"),
-        ("a\0b", "", "a\0b: embedded null byte"),
+        ("a\0b", "", "a\0b: no path holds NUL"),
     ],
 )
 async def test_reading(path: str, text: str, error: str, folder: Path) -> None:
@@ -297,16 +297,17 @@ async def test_ids_are_not_used_again() -> None:
 def test_notes_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     database = tmp_path / "notes.db"
     notes.open_notes(str(database)).execute("INSERT INTO notes (title, text) VALUES ('old', 'kept')").connection.close()
-    monkeypatch.setattr(notes.server, "run", lambda: None)
-    monkeypatch.setattr(sys, "argv", ["notes"])
-    notes.main()
-    assert list(notes.server.resources) == ["note://all"]
-    monkeypatch.setattr(sys, "argv", ["notes", str(database)])
-    notes.main()
-    assert list(notes.server.resources) == ["note://all", "note://1"]
-    assert notes.all_notes() == [{"id": 1, "title": "old", "text": "kept"}]
-    with pytest.raises(sqlite3.IntegrityError):
-        notes.notes.execute("INSERT INTO notes (title, text) VALUES ('old', 'again')")
+    served: list[Any] = []
+    monkeypatch.setattr(notes.server, "run", lambda: served.append((list(notes.server.resources), notes.all_notes())))
+    for words in (["notes"], ["notes", str(database)]):
+        notes.notes.close()
+        monkeypatch.setattr(notes, "notes", notes.open_notes(":memory:"))
+        monkeypatch.setattr(sys, "argv", words)
+        notes.main()
+    kept = {"id": 1, "title": "old", "text": "kept"}
+    assert served == [(["note://all"], []), (["note://all", "note://1"], [kept])]
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        notes.all_notes()
 
 
 # --- agent ---------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import sys
 from typing import Any
 from urllib.parse import quote
 
-from .. import Client, terminal
+from .. import Client, RpcError, terminal
 
 
 def agree(params: dict[str, Any]) -> dict[str, Any]:
@@ -86,4 +86,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    try:
+        asyncio.run(main())
+    except (ConnectionError, RpcError) as problem:
+        sys.exit(f"error: {problem}")

@@ -73,6 +73,8 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
 
 def find(path: str) -> Path:
     """Return the file that a path in the folder leads to. Raises OSError when there is none."""
+    if "\0" in path:
+        raise FileNotFoundError("no path holds NUL")
     # What is compared is where the links lead, not what the path says.
     file = Path(os.path.realpath(root / path, strict=True))
     if not file.is_relative_to(root):
@@ -94,9 +96,9 @@ def read(path: str) -> str | bytes:
         return data
 
 
-def reason(error: OSError | ValueError) -> str:
+def reason(error: OSError) -> str:
     """Return what went wrong, without the path on this machine."""
-    return getattr(error, "strerror", None) or str(error)
+    return error.strerror or str(error)
 
 
 @server.resource("file:///{+path}", name="file", description="A file, by its path in the folder.")
@@ -113,7 +115,7 @@ def read_file(path: Annotated[str, "in the folder, as search_files returns it"])
     """Return the text of a file."""
     try:
         text = read(path)
-    except (OSError, ValueError) as error:  # ValueError: NUL, which no path holds
+    except OSError as error:
         raise ToolError(f"{path}: {reason(error)}") from None
     if isinstance(text, bytes):
         raise ToolError(f"{path}: it is no text")
@@ -163,7 +165,7 @@ def fingerprint(uri: str) -> tuple[int, int] | None:
     """Return what changes when a file does, cheaply; None when there is no file."""
     try:
         state = find(unquote(uri.removeprefix("file:///"))).stat()
-    except (OSError, ValueError):
+    except OSError:
         return None
     return state.st_mtime_ns, state.st_size
 

@@ -119,8 +119,10 @@ def main() -> None:
     """Serve the notes of the database that the command line names."""
     global notes
     if len(sys.argv) > 1:
+        notes.close()
         notes = open_notes(sys.argv[1])
     server.run()
+    notes.close()
 
 
 if __name__ == "__main__":
