@@ -13,7 +13,7 @@ import sys
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 
@@ -182,7 +182,9 @@ async def test_which_era_a_request_is_of(method: str, params: Params, header: st
     if isinstance(expected, int):
         assert answer["error"]["code"] == expected
         assert seen == []
-    elif method != "initialize":
+    elif method == "initialize":
+        assert answer["result"]["protocolVersion"] == expected
+    else:
         assert seen == [expected]
 
 
@@ -199,6 +201,33 @@ async def test_headers_are_compared_with_the_body(name: str | None) -> None:
     answer = await calculator().dispatch(request("tools/call", ADD), Call(headers=headers))
     assert answer is not None
     assert answer["error"]["code"] == -32020
+
+
+@pytest.mark.parametrize(("region", "code"), [("eu", None), ("us", -32020), (None, -32020)])
+async def test_arguments_that_are_headers_too(region: str | None, code: int | None) -> None:
+    server = Server("s")
+
+    @server.tool
+    async def query(region: Annotated[str, {"x-mcp-header": "Region"}]) -> str:
+        return region
+
+    headers = {spec.VERSION_HEADER: MODERN, spec.METHOD_HEADER: "tools/call", spec.NAME_HEADER: "query"}
+    headers |= {} if region is None else {"mcp-param-region": region}
+    message = request("tools/call", {"name": "query", "arguments": {"region": "eu"}})
+    answer = await server.dispatch(message, Call(headers=headers))
+    assert answer is not None
+    assert answer.get("error", {}).get("code") == code
+
+
+async def test_headers_of_what_is_no_tool() -> None:
+    headers = {spec.VERSION_HEADER: MODERN, spec.METHOD_HEADER: "tools/call", spec.NAME_HEADER: "subtract"}
+    answer = await calculator().dispatch(request("tools/call", {"name": "subtract"}), Call(headers=headers))
+    assert answer is not None
+    assert "there is no tool 'subtract'" in answer["error"]["data"]["details"]
+    headers = {spec.VERSION_HEADER: MODERN, spec.METHOD_HEADER: "tools/list"}
+    answer = await calculator().dispatch(request("tools/list"), Call(headers=headers))
+    assert answer is not None
+    assert "result" in answer
 
 
 @pytest.mark.parametrize("method", sorted(spec.LEGACY_METHODS))
@@ -299,7 +328,15 @@ async def test_initialize_agrees_on_a_version(requested: str, agreed: str) -> No
     assert await server.handle(request("initialize", params, LEGACY)) == answer, "without a session nothing is kept"
 
 
-@pytest.mark.parametrize("params", [{}, {"protocolVersion": 5}, {"protocolVersion": LEGACY, "capabilities": []}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"protocolVersion": 5},
+        {"protocolVersion": LEGACY, "capabilities": []},
+        {"protocolVersion": LEGACY, "clientInfo": "c"},
+    ],
+)
 async def test_initialize_refuses_what_it_cannot_read(params: Params) -> None:
     answer = await calculator().handle(request("initialize", params, LEGACY))
     assert answer is not None
@@ -885,6 +922,12 @@ async def test_a_prompt_that_cannot_be_got(params: Params, words: str) -> None:
     problem = await error(prompting(), "prompts/get", params)
     assert problem["code"] == -32602
     assert words in problem["data"]["details"]
+
+
+async def test_a_prompt_without_a_docstring_has_no_description() -> None:
+    server = Server("s")
+    server.prompt(name="p")(lambda: "hello")
+    assert "description" not in await result(server, "prompts/get", {"name": "p"})
 
 
 async def test_a_prompt_that_returns_something_else(caplog: pytest.LogCaptureFixture) -> None:
