@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from . import features, spec
 from .context import Context
@@ -29,6 +29,8 @@ from .dispatcher import Handler, Session
 from .features import Feature, Function
 from .jsonrpc import Params, Result, invalid_params
 from .listener import Listener
+
+F = TypeVar("F", bound=Function)
 
 # What is declared with each family; a change of any list is told to whoever asked.
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -58,33 +60,42 @@ class Catalogue:
 
     # --- registering; at any time ----------------------------------------------------------------
 
-    def tool(self, function: Function | None = None, /, **options: Any) -> Any:
+    @overload
+    def tool(self, function: F, /) -> F: ...
+    @overload
+    def tool(self, /, **options: Any) -> Callable[[F], F]: ...
+    def tool(self, function: Any = None, /, **options: Any) -> Any:
         """Register a tool: `@server.tool`, or `@server.tool(title="Search")`; options of `features.make_tool`."""
-        if function is None:
-            return lambda function: self.tool(function, **options)
-        feature = features.make_tool(function, **options)
-        self._add("tools", self.tools, feature.definition["name"], feature)
+        return self._register("tools", self.tools, features.make_tool, function, options)
+
+    @overload
+    def prompt(self, function: F, /) -> F: ...
+    @overload
+    def prompt(self, /, **options: Any) -> Callable[[F], F]: ...
+    def prompt(self, function: Any = None, /, **options: Any) -> Any:
+        """Register a prompt: `@server.prompt`, or with options of `features.make_prompt`."""
+        return self._register("prompts", self.prompts, features.make_prompt, function, options)
+
+    def _register(
+        self, family: str, table: dict[str, Feature], make: Callable[..., Feature], function: Any, options: Any
+    ) -> Any:
+        if function is None:  # the decorator has options, and its function is still to come
+            return lambda function: self._register(family, table, make, function, options)
+        feature = make(function, **options)
+        self._add(family, table, feature.definition["name"], feature)
         return function
 
-    def resource(self, uri: str, /, **options: Any) -> Callable[[Function], Function]:
+    def resource(self, uri: str, /, **options: Any) -> Callable[[F], F]:
         """Register a resource, or with `{name}` in the URI a template; options of `features.make_resource`."""
 
-        def register(function: Function) -> Function:
+        def register(function: F) -> F:
             feature = features.make_resource(uri, function, **options)
             self._add("resources", self.resources if feature.template is None else self.templates, uri, feature)
             return function
 
         return register
 
-    def prompt(self, function: Function | None = None, /, **options: Any) -> Any:
-        """Register a prompt: `@server.prompt`, or with options of `features.make_prompt`."""
-        if function is None:
-            return lambda function: self.prompt(function, **options)
-        feature = features.make_prompt(function, **options)
-        self._add("prompts", self.prompts, feature.definition["name"], feature)
-        return function
-
-    def completion(self, function: Function) -> Function:
+    def completion(self, function: F) -> F:
         """Register what completes arguments: function(ref, argument, context) -> list of strings, the best first."""
         self.completer = features.make_completion(function)
         self._offer("completions")

@@ -195,7 +195,8 @@ class Server(Catalogue):
             session.state["caller"] = Caller(version, info, capabilities, "info")
             session.batches = version == spec.BATCHES
             self._listen_to_session(session)
-        return self._described({"protocolVersion": version, "serverInfo": self.info}, version)
+        info = spec.known_members(self.info, version)
+        return self._described({"protocolVersion": version, "serverInfo": info}, version)
 
     async def _discover(self, params: Params, ctx: Context) -> Result:
         return self._described({"supportedVersions": list(spec.SUPPORTED)}, ctx.client.version)
@@ -294,10 +295,11 @@ class Server(Catalogue):
         if errors:
             raise invalid_params("; ".join(errors))
         messages = content.prompt_messages(await _run(prompt, arguments, ctx))
-        for message in messages:
-            message["content"] = content.known_content(message["content"], ctx.client.version)
+        known = [
+            message | {"content": content.known_content(message["content"], ctx.client.version)} for message in messages
+        ]
         description = prompt.definition.get("description")
-        return {"messages": messages} | ({} if description is None else {"description": description})
+        return {"messages": known} | ({} if description is None else {"description": description})
 
     async def _complete(self, params: Params, ctx: Context) -> Result:
         arguments = {name: params.get(name) for name in ("ref", "argument")} | {"context": params.get("context", {})}
@@ -334,11 +336,14 @@ def _threads_start() -> bool:
 
 def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
     """Return what a tool returned as the revision wants it. Raises TypeError or ValueError for what is not JSON."""
-    blocks = content.blocks(value) if isinstance(value, (dict, list)) else None
+    whole: Result = {}
+    blocks: Any = None
     if isinstance(value, ToolResult):
-        result: Result = dict(value)
-    elif blocks is not None:
-        result = {"content": [content.known_content(block, ctx.client.version) for block in blocks]}
+        whole, blocks = value, value.get("content", [])
+    elif isinstance(value, (dict, list)):
+        blocks = content.blocks(value)
+    if blocks is not None:
+        result = whole | {"content": [content.known_content(block, ctx.client.version) for block in blocks]}
     elif value is None and tool.output is None:
         result = {"content": []}
     else:

@@ -318,7 +318,8 @@ async def test_initialize_agrees_on_a_version(requested: str, agreed: str) -> No
     assert answer is not None
     assert answer["result"] == {
         "protocolVersion": agreed,
-        "serverInfo": {"name": "calculator", "version": "1.2", "title": "Calculator"},
+        "serverInfo": {"name": "calculator", "version": "1.2"}
+        | ({"title": "Calculator"} if agreed >= "2025-06-18" else {}),
         "capabilities": {"logging": {}, "tools": {"listChanged": True}},
         "instructions": "Add.",
     }
@@ -584,6 +585,9 @@ async def test_content_that_a_revision_does_not_know_is_a_text(version: str, kin
 
 async def test_a_whole_result() -> None:
     whole = ToolResult(content=[text("three")], structuredContent=3, _meta={"a": 1})
+    assert (await result(returning(ToolResult()), "tools/call", {"name": "f"}))["content"] == []
+    sound = returning(ToolResult(content=[audio(b"", "audio/wav")]))
+    assert (await result(sound, "tools/call", {"name": "f"}, "2024-11-05"))["content"][0]["type"] == "text"
     server = returning(whole, int)
     modern = await result(server, "tools/call", {"name": "f"})
     assert modern.pop("_meta").pop("a") == 1
@@ -922,6 +926,13 @@ async def test_a_prompt_that_cannot_be_got(params: Params, words: str) -> None:
     problem = await error(prompting(), "prompts/get", params)
     assert problem["code"] == -32602
     assert words in problem["data"]["details"]
+
+
+async def test_what_a_prompt_returns_is_not_changed() -> None:
+    server, kept = Server("s"), [{"role": "user", "content": audio(b"", "audio/wav")}]
+    server.prompt(name="p")(lambda: kept)
+    for version, kind in (("2024-11-05", "text"), (MODERN, "audio")):
+        assert (await result(server, "prompts/get", {"name": "p"}, version))["messages"][0]["content"]["type"] == kind
 
 
 async def test_a_prompt_without_a_docstring_has_no_description() -> None:
