@@ -364,6 +364,11 @@ def test_a_name_that_is_no_string_has_no_header(name):
         check_request(headers | {"mcp-name": "x"}, "resources/read", {"uri": name}, {})
 
 
+def test_null_is_not_the_word_none():
+    assert "mcp-name" in refusal(GOOD | {"mcp-name": "None"}, name=None)
+    assert "mcp-param-region" in refusal(GOOD | {"mcp-param-region": "None"}, ARGUMENTS | {"region": None})
+
+
 def test_a_method_without_a_name_needs_none():
     check_request({"mcp-method": "tools/list"}, "tools/list", {}, {})
 

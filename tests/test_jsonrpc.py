@@ -58,7 +58,7 @@ NOT_JSON = {
     "half": (b'{"jsonrpc":"2.0"', "Expecting"),
     "two": (b"{}{}", "Extra data"),
     "single quotes": (b"{'jsonrpc':'2.0'}", "Expecting property name"),
-    "trailing comma": (b"[1,]", "Expecting value"),
+    "two commas": (b"[1,,2]", "Expecting value"),
     "raw control character": (b'{"a":"\x01"}', "Invalid control character"),
     "raw newline in a string": (b'{"a":"\n"}', "Invalid control character"),
     "bad UTF-8": (b'{"a":"\xff"}', "utf-8"),

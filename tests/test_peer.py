@@ -40,8 +40,11 @@ class VirtualTime(asyncio.SelectorEventLoop):
 def in_virtual_time(test):
     @functools.wraps(test)
     def run():
+        failures = []
         with asyncio.Runner(loop_factory=VirtualTime) as runner:
+            runner.get_loop().set_exception_handler(lambda loop, context: failures.append(context))
             runner.run(test())
+        assert failures == []
 
     return run
 
