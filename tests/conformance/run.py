@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ HERE = Path(__file__).parent
 REVISIONS = ("2025-11-25", "2026-07-28")
 # What is not built: the tasks extension on servers, authorization on clients.
 LATER = {"server": "tasks-", "client": "auth/"}
+DATE = re.compile(r"-20\d\d-\d\d-\d\dT")  # where the name of a result's folder ends
 TIMEOUT = 300  # seconds for one run of a set
 
 
@@ -93,7 +95,7 @@ def verdict(results: Path, role: str, name: str) -> str:
     """Return "passed", or what went wrong."""
     flat = f"{'server-' if role == 'server' else ''}{name}"
     folders = [path.parent for path in results.rglob("checks.json")]
-    mine = [folder for folder in folders if str(folder.relative_to(results)).rpartition("-20")[0] == flat]
+    mine = [folder for folder in folders if DATE.split(str(folder.relative_to(results)))[0] == flat]
     if not mine:
         return "the suite left no result"
     checks = [check for folder in mine for check in json.loads((folder / "checks.json").read_text())]
