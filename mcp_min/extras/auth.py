@@ -19,15 +19,17 @@ a function that calls the library of your choice.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import inspect
 import json
 import logging
+import math
 import re
 import time
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,6 +53,7 @@ class Auth:
     api_keys: key -> principal, taken from `X-API-Key`. verify: takes the bearer token, returns a Grant or
     None. scopes: what every request needs. resource: this server's URL as clients know it; with
     authorization_servers it makes the RFC 9728 document, which is served without authentication.
+    Raises ValueError for an empty key, and for a resource without an authorization server.
     """
 
     def __init__(
@@ -60,10 +63,12 @@ class Auth:
         verify: Verify | None = None,
         scopes: Iterable[str] = (),
         resource: str | None = None,
-        authorization_servers: Iterable[str] = (),
-        scopes_supported: Iterable[str] = (),
+        authorization_servers: Sequence[str] = (),
+        scopes_supported: Sequence[str] = (),
         realm: str = "mcp",
     ) -> None:
+        if api_keys and "" in api_keys:  # as from a variable that is not set
+            raise ValueError("an API key is empty, so that anybody could guess it")
         # Digests have one length, so that comparing them tells nothing of a key's.
         self._api_keys = {_digest(key): principal for key, principal in (api_keys or {}).items()}
         self._verify = verify
@@ -72,18 +77,24 @@ class Auth:
         self.metadata: dict[str, Any] | None = None
         self._metadata_url: str | None = None
         if resource is not None:
+            where = urlsplit(resource)
+            # MUST be an absolute URL without a fragment (RFC 9728 section 1.2).
+            if not where.scheme or not where.netloc or where.fragment:
+                raise ValueError(f"resource={resource!r}: give this server's whole URL")
+            # MUST name at least one (basic/authorization#authorization-server-location).
+            if not authorization_servers:
+                raise ValueError("resource needs authorization_servers: who gives out tokens for it")
             self.metadata = {"resource": resource, "authorization_servers": list(authorization_servers)}
             self.metadata |= {"bearer_methods_supported": ["header"]}
             if scopes_supported:
                 self.metadata["scopes_supported"] = list(scopes_supported)
-            where = urlsplit(resource)
             path = where.path.rstrip("/")
             self._metadata_url = f"{where.scheme}://{where.netloc}/.well-known/oauth-protected-resource{path}"
 
     async def authenticate(self, headers: Mapping[str, str]) -> Grant:
         """Return who sent these headers. Raises Refused 401 for nobody known, 403 for a lack of scopes."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
-        if "x-api-key" in headers:
+        if self._api_keys and "x-api-key" in headers:
             grant = self._by_key(headers["x-api-key"])
         elif scheme.lower() == "bearer" and self._verify is not None:
             grant = await self._by_token(token.strip())
@@ -92,13 +103,13 @@ class Auth:
         if grant is None:
             raise Refused(401, "the credentials are not valid", self._challenge(error="invalid_token"))
         if grant.scopes is not None and not self._scopes <= grant.scopes:
-            needed = sorted(self._scopes)
-            raise Refused(403, f"the scopes {', '.join(needed)} are needed", self.insufficient(needed))
+            needed = ", ".join(sorted(self._scopes))
+            raise Refused(403, f"the scopes {needed} are needed", self.insufficient([]))
         return grant
 
     def insufficient(self, scopes: list[str]) -> Mapping[str, str]:
-        """Return the header that names the scopes a request needs (RFC 6750 section 3.1)."""
-        return self._challenge(error="insufficient_scope", scope=" ".join(scopes))
+        """Return the header that names the scopes a request needs besides the server's (RFC 6750 section 3.1)."""
+        return self._challenge(error="insufficient_scope", scope=" ".join(sorted(self._scopes.union(scopes))))
 
     def _by_key(self, key: str) -> Grant | None:
         given, found = _digest(key), None
@@ -157,14 +168,15 @@ class Jwt:
         self._audience = audience
         self._keys = [_checked_key(key) for key in keys or ()]
         self._jwks_url = jwks_url
-        self._fetched_at = float("-inf")
+        self._fetched_at = self._tried_at = -math.inf
+        self._fetching = asyncio.Lock()
         self._leeway = leeway
         self._now = now
 
     async def __call__(self, token: str) -> Grant | None:
         try:
             return self._check_claims(await self._check_signature(token))
-        except (ValueError, RecursionError, ConnectionError, TimeoutError) as error:
+        except (ValueError, RecursionError, OSError) as error:
             logger.info("a token was refused: %s", error)
             return None
 
@@ -176,30 +188,32 @@ class Jwt:
         header = _object(encoded_header)
         if "crit" in header:  # MUST be understood (RFC 7515 section 4.1.11), and none is here
             raise ValueError("its header has critical extensions")
-        key = await self._find_key(header.get("kid"), header.get("alg"))
-        if not _VERIFIERS[key["kty"]](key, signed.encode("ascii"), _bytes(signature)):
+        keys = await self._find_keys(header.get("kid"), header.get("alg"))
+        data, given = signed.encode("ascii"), _bytes(signature)
+        if not any(_VERIFIERS[key["kty"]](key, data, given) for key in keys):
             raise ValueError("its signature is wrong")
         return _object(encoded_claims)
 
-    async def _find_key(self, kid: Any, alg: Any) -> Mapping[str, Any]:
-        age = self._now() - self._fetched_at
-        if self._jwks_url is not None and age > JWKS_LIFETIME:
-            await self._fetch(self._jwks_url)
+    async def _find_keys(self, kid: Any, alg: Any) -> list[Mapping[str, Any]]:
         found = self._matching(kid, alg)
-        if not found and self._jwks_url is not None and JWKS_PAUSE < age <= JWKS_LIFETIME:
-            await self._fetch(self._jwks_url)  # the issuer may have a new key
+        if not found and self._jwks_url is not None:  # they are old, or the issuer may have a new one
+            async with self._fetching:  # who comes meanwhile waits for the same answer
+                if self._now() - self._tried_at > JWKS_PAUSE:
+                    await self._fetch(self._jwks_url)
             found = self._matching(kid, alg)
         if not found:
             raise ValueError(f"no key {kid!r:.100} for the algorithm {alg!r:.20}")
-        return found[0]
+        return found
 
     def _matching(self, kid: Any, alg: Any) -> list[Mapping[str, Any]]:
+        if self._jwks_url is not None and self._now() - self._fetched_at > JWKS_LIFETIME:
+            return []  # one of them may have been withdrawn
         # The key says which algorithm it is for, never the token: "none" has no key, and an RSA key is no secret.
-        keys = [key for key in self._keys if _ALGORITHMS[key["kty"]] == alg]
+        keys = [key for key in self._keys if _ALGORITHMS[key["kty"]] == alg == key.get("alg", alg)]
         return [key for key in keys if kid is None or key.get("kid", kid) == kid]
 
     async def _fetch(self, url: str) -> None:
-        self._fetched_at = self._now()
+        self._tried_at = self._now()
         client = HttpClient(max_body=2**20)
         try:
             response = await client.request("GET", url, {"accept": "application/json"})
@@ -212,16 +226,18 @@ class Jwt:
         keys = found.get("keys") if isinstance(found, dict) else None
         if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
             raise ValueError(f"{url} holds no key set")
-        self._keys = [_checked_key(key) for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"]
+        self._keys = [key for key in keys if _is_usable(key)]
+        self._fetched_at = self._now()
 
     def _check_claims(self, claims: dict[str, Any]) -> Grant:
         now = self._now()
         for name in ("exp", "nbf"):
-            if not isinstance(claims.get(name, now), (int, float)):
+            if type(claims.get(name, now)) not in (int, float):
                 raise ValueError(f"its {name} is no number")
-        if "exp" not in claims or claims["exp"] + self._leeway <= now:
+        # Asked for what is good, so that NaN is not.
+        if not now - self._leeway < claims.get("exp", math.inf) < math.inf:
             raise ValueError("it has expired, or never would")
-        if claims.get("nbf", now) - self._leeway > now:
+        if not claims.get("nbf", now) <= now + self._leeway:
             raise ValueError("it is not valid yet")
         if claims.get("iss") != self._issuer:
             raise ValueError(f"its issuer is {claims.get('iss')!r:.100}")
@@ -231,8 +247,11 @@ class Jwt:
             raise ValueError(f"its audience is {audience!r:.100}")
         if not isinstance(claims.get("sub"), str):
             raise ValueError("it names no subject")
-        scope = claims.get("scope", claims.get("scp", ""))
-        return Grant(claims["sub"], frozenset(scope.split() if isinstance(scope, str) else map(str, scope)))
+        scopes = claims.get("scope", claims.get("scp", []))
+        scopes = scopes.split() if isinstance(scopes, str) else scopes
+        if not isinstance(scopes, list) or not all(isinstance(scope, str) for scope in scopes):
+            raise ValueError("its scope is neither text nor a list of texts")
+        return Grant(claims["sub"], frozenset(scopes))
 
 
 _ALGORITHMS = {"RSA": "RS256", "oct": "HS256"}
@@ -269,6 +288,19 @@ def _checked_key(key: Mapping[str, Any]) -> Mapping[str, Any]:
     else:
         raise ValueError(f"a key is of type RSA or oct, not {key.get('kty')!r:.20}")
     return key
+
+
+def _is_usable(key: Mapping[str, Any]) -> bool:
+    # SHOULD ignore keys of other types, and those that are not fit for use (RFC 7517 section 5). A fetched
+    # key is public: one of type "oct" would be a secret that everybody knows.
+    if key.get("kty") != "RSA" or key.get("use", "sig") != "sig":
+        return False
+    try:
+        _checked_key(key)
+    except ValueError as error:
+        logger.warning("a key of the key set is not used: %s", error)
+        return False
+    return True
 
 
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
