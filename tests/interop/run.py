@@ -21,7 +21,6 @@ WALK_TIMEOUT = 120.0  # seconds for one client to walk one server
 TAIL = 2000  # characters of a broken driver's stderr that are shown
 # HTTP+SSE belongs to the oldest revision, and nothing says how a modern message would travel on it.
 ERAS = {"stdio": {MODERN, LEGACY}, "http": {MODERN, LEGACY}, "sse": {LEGACY}}
-READY = ("stdio",)
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def main() -> int:
 
 def _pairs(grid: list[tuple[Driver, Driver]], options: argparse.Namespace) -> list[tuple[Driver, Driver, str, str]]:
     pairs = []
-    for transport in options.transport or READY:
+    for transport in options.transport or ERAS:
         for client, server in grid:
             if not (client.runnable() and server.runnable()):
                 print(f"left out: {client.name} -> {server.name}: no Node here")
