@@ -401,6 +401,7 @@ async def test_a_cancellation_of_something_else_is_ignored(id):
     await settle()
     wire.peer.receive(cancelled(id))
     wire.peer.receive(jsonrpc.notification("notifications/cancelled"))
+    wire.peer.receive(jsonrpc.notification("notifications/else", {"requestId": 1}))
     slow.go.set()
     await settle()
     assert wire.sent == [answer(1, {})]
@@ -572,6 +573,17 @@ async def test_progress_of_something_else_is_ignored(message):
     wire.peer.receive(progress(1, 5))
     await settle()
     assert seen == []
+
+
+async def test_progress_that_nobody_wants_to_see_is_no_error(caplog):
+    wire = Wire()
+    asking = asyncio.create_task(wire.peer.request("a", {}, timeout=1000))
+    await settle()
+    wire.peer.receive(progress(1, 1))
+    await settle()
+    wire.peer.receive(answer(1, {}))
+    assert await asking == {}
+    assert caplog.records == []
 
 
 async def test_call_back():
@@ -848,6 +860,26 @@ async def test_drain_does_not_wait_for_what_does_not_stop():
     stop.set()
     await settle()
     assert wire.sent == []
+
+
+async def test_nothing_is_left_behind():
+    slow = Slow()
+    wire = batching(slow=slow, echo=echo)
+    tasks = [asyncio.create_task(wire.peer.request("a", {}, timeout=1000)) for _ in range(3)]
+    for message in [request("slow", id=1), request("slow", id=2), request("echo", id=3), jsonrpc.notification("echo")]:
+        wire.peer.receive(message)
+    wire.peer.receive([request("echo", id=4), jsonrpc.notification("echo")])
+    await settle()
+    wire.peer.receive(cancelled(1))
+    wire.peer.receive(answer(1, {}))
+    tasks[1].cancel()
+    wire.peer.receive(progress(3, 1))
+    slow.go.set()
+    await settle()
+    wire.peer.fail(ConnectionClosed("the end"))
+    await asyncio.wait(tasks)
+    await settle()
+    assert (wire.peer._answering, wire.peer._waiting, wire.peer._tasks, wire.peer._unsent) == ({}, {}, set(), 0)
 
 
 # --- a reader that does not read -----------------------------------------------------------------
