@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import tempfile
 
 import pytest
 
 from mcp_min.jsonrpc import ConnectionClosed
+from mcp_min.stdio import FileStream
 from mcp_min.stream import ConnectionStream, LineTransport, connect_tcp, connect_unix, memory_pair
 
 # --- the transports ------------------------------------------------------------------------------
@@ -55,7 +57,23 @@ async def unix():
             yield pair
 
 
-FACTORIES = {"memory": memory, "unix": unix, "tcp": tcp}
+def pipe():
+    source, target = os.pipe()
+    return os.fdopen(source, "rb", buffering=0), os.fdopen(target, "wb", buffering=0)
+
+
+@contextlib.asynccontextmanager
+async def pipes():
+    """Two pipes, as between a client and its child's standard streams."""
+    (there, to_server), (back, to_client) = pipe(), pipe()
+    client = LineTransport(FileStream(back, to_server), "skip")
+    server = LineTransport(FileStream(there, to_client), "answer")
+    yield client, server
+    await client.close()
+    await server.close()
+
+
+FACTORIES = {"memory": memory, "unix": unix, "tcp": tcp, "pipes": pipes}
 
 # --- what holds for all --------------------------------------------------------------------------
 
