@@ -20,6 +20,7 @@ a function that calls the library of your choice.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import inspect
@@ -31,7 +32,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from ..http_client import HttpClient
 from ..streamable_http import Grant, Refused
@@ -65,7 +66,6 @@ class Auth:
         resource: str | None = None,
         authorization_servers: Sequence[str] = (),
         scopes_supported: Sequence[str] = (),
-        realm: str = "mcp",
     ) -> None:
         if api_keys and "" in api_keys:  # as from a variable that is not set
             raise ValueError("an API key is empty, so that anybody could guess it")
@@ -73,23 +73,20 @@ class Auth:
         self._api_keys = {_digest(key): principal for key, principal in (api_keys or {}).items()}
         self._verify = verify
         self._scopes = frozenset(scopes)
-        self._realm = realm
         self.metadata: dict[str, Any] | None = None
-        self._metadata_url: str | None = None
+        self._metadata_url = ""
         if resource is not None:
             where = urlsplit(resource)
-            # MUST be an absolute URL without a fragment (RFC 9728 section 1.2).
-            if not where.scheme or not where.netloc or where.fragment:
-                raise ValueError(f"resource={resource!r}: give this server's whole URL")
-            # MUST name at least one (basic/authorization#authorization-server-location).
-            if not authorization_servers:
-                raise ValueError("resource needs authorization_servers: who gives out tokens for it")
+            # MUST be an absolute URL without a fragment (RFC 9728 section 1.2), and MUST come with who gives out
+            # tokens for it (basic/authorization#authorization-server-location).
+            if not (where.scheme and where.netloc and authorization_servers) or where.fragment:
+                raise ValueError(f"resource={resource!r}: give this server's whole URL, and its authorization_servers")
             self.metadata = {"resource": resource, "authorization_servers": list(authorization_servers)}
             self.metadata |= {"bearer_methods_supported": ["header"]}
             if scopes_supported:
                 self.metadata["scopes_supported"] = list(scopes_supported)
-            path = where.path.rstrip("/")
-            self._metadata_url = f"{where.scheme}://{where.netloc}/.well-known/oauth-protected-resource{path}"
+            path = "/.well-known/oauth-protected-resource" + where.path.rstrip("/")
+            self._metadata_url = urljoin(resource, path)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Grant:
         """Return who sent these headers. Raises Refused 401 for nobody known, 403 for a lack of scopes."""
@@ -97,19 +94,18 @@ class Auth:
         if self._api_keys and "x-api-key" in headers:
             grant = self._by_key(headers["x-api-key"])
         elif scheme.lower() == "bearer" and self._verify is not None:
-            grant = await self._by_token(token.strip())
+            grant = await _by_token(self._verify, token.strip())
         else:
             raise Refused(401, "authentication is needed (option auth)", self._challenge())
         if grant is None:
-            raise Refused(401, "the credentials are not valid", self._challenge(error="invalid_token"))
+            raise Refused(401, "the credentials are not valid", self._challenge("invalid_token"))
         if grant.scopes is not None and not self._scopes <= grant.scopes:
-            needed = ", ".join(sorted(self._scopes))
-            raise Refused(403, f"the scopes {needed} are needed", self.insufficient([]))
+            raise Refused(403, f"the scopes {sorted(self._scopes)} are needed", self.insufficient([]))
         return grant
 
     def insufficient(self, scopes: list[str]) -> Mapping[str, str]:
         """Return the header that names the scopes a request needs besides the server's (RFC 6750 section 3.1)."""
-        return self._challenge(error="insufficient_scope", scope=" ".join(sorted(self._scopes.union(scopes))))
+        return self._challenge("insufficient_scope", scopes)
 
     def _by_key(self, key: str) -> Grant | None:
         given, found = _digest(key), None
@@ -118,23 +114,21 @@ class Auth:
                 found = Grant(principal)
         return found
 
-    async def _by_token(self, token: str) -> Grant | None:
-        if self._verify is None or len(token) > MAX_TOKEN:
-            return None
-        grant = self._verify(token)
-        grant = await grant if inspect.isawaitable(grant) else grant
-        if grant is not None and not isinstance(grant, Grant):
-            raise TypeError(f"verify must return a Grant or None, not {type(grant).__name__}")
-        return grant
+    def _challenge(self, error: str = "", scopes: Iterable[str] = ()) -> dict[str, str]:
+        needed = " ".join(sorted(self._scopes.union(scopes)))
+        # MUST tell where the metadata is (basic/authorization#authorization-server-location).
+        parts = {"realm": "mcp", "error": error, "scope": needed, "resource_metadata": self._metadata_url}
+        return {
+            "WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)
+        }
 
-    def _challenge(self, **parameters: str) -> dict[str, str]:
-        parts = {"realm": self._realm, **parameters}
-        if self._scopes and "scope" not in parts:
-            parts["scope"] = " ".join(sorted(self._scopes))
-        if self._metadata_url is not None:
-            # MUST tell where the metadata is (basic/authorization#authorization-server-location).
-            parts["resource_metadata"] = self._metadata_url
-        return {"WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items())}
+
+async def _by_token(verify: Verify, token: str) -> Grant | None:
+    grant = verify(token) if len(token) <= MAX_TOKEN else None
+    grant = await grant if inspect.isawaitable(grant) else grant
+    if grant is not None and not isinstance(grant, Grant):
+        raise TypeError(f"verify must return a Grant or None, not {type(grant).__name__}")
+    return grant
 
 
 def _digest(key: str) -> bytes:
@@ -185,14 +179,13 @@ class Jwt:
         encoded_header, dot, encoded_claims = signed.partition(".")
         if not dot:
             raise ValueError("it has not three parts")
-        header = _object(encoded_header)
+        header = _object(_bytes(encoded_header))
         if "crit" in header:  # MUST be understood (RFC 7515 section 4.1.11), and none is here
             raise ValueError("its header has critical extensions")
         keys = await self._find_keys(header.get("kid"), header.get("alg"))
-        data, given = signed.encode("ascii"), _bytes(signature)
-        if not any(_VERIFIERS[key["kty"]](key, data, given) for key in keys):
+        if not any(_ALGORITHMS[key["kty"]][1](key, signed.encode("ascii"), _bytes(signature)) for key in keys):
             raise ValueError("its signature is wrong")
-        return _object(encoded_claims)
+        return _object(_bytes(encoded_claims))
 
     async def _find_keys(self, kid: Any, alg: Any) -> list[Mapping[str, Any]]:
         found = self._matching(kid, alg)
@@ -209,25 +202,25 @@ class Jwt:
         if self._jwks_url is not None and self._now() - self._fetched_at > JWKS_LIFETIME:
             return []  # one of them may have been withdrawn
         # The key says which algorithm it is for, never the token: "none" has no key, and an RSA key is no secret.
-        keys = [key for key in self._keys if _ALGORITHMS[key["kty"]] == alg == key.get("alg", alg)]
+        keys = [key for key in self._keys if _ALGORITHMS[key["kty"]][0] == alg == key.get("alg", alg)]
         return [key for key in keys if kid is None or key.get("kid", kid) == kid]
 
     async def _fetch(self, url: str) -> None:
         self._tried_at = self._now()
-        client = HttpClient(max_body=2**20)
-        try:
+        with contextlib.closing(HttpClient(max_body=2**20)) as client:
             response = await client.request("GET", url, {"accept": "application/json"})
             body = await response.read()
-        finally:
-            client.close()
         if response.status != 200:
             raise ValueError(f"{url} answered {response.status}")
-        found = json.loads(body)
-        keys = found.get("keys") if isinstance(found, dict) else None
+        keys = _object(body).get("keys")
         if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
             raise ValueError(f"{url} holds no key set")
-        self._keys = [key for key in keys if _is_usable(key)]
-        self._fetched_at = self._now()
+        self._fetched_at, self._keys = self._now(), []
+        # A fetched key is public: one of type "oct" would be a secret that everybody knows.
+        for key in (key for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"):
+            # SHOULD ignore keys that are not fit for use (RFC 7517 section 5).
+            with contextlib.suppress(ValueError):
+                self._keys.append(_checked_key(key))
 
     def _check_claims(self, claims: dict[str, Any]) -> Grant:
         now = self._now()
@@ -254,7 +247,6 @@ class Jwt:
         return Grant(claims["sub"], frozenset(scopes))
 
 
-_ALGORITHMS = {"RSA": "RS256", "oct": "HS256"}
 _SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")  # RFC 8017 section 9.2, note 1
 
 
@@ -273,7 +265,7 @@ def _verify_rs256(key: Mapping[str, Any], signed: bytes, signature: bytes) -> bo
     return pow(int.from_bytes(signature, "big"), exponent, modulus).to_bytes(size, "big") == expected
 
 
-_VERIFIERS = {"RSA": _verify_rs256, "oct": _verify_hs256}
+_ALGORITHMS = {"RSA": ("RS256", _verify_rs256), "oct": ("HS256", _verify_hs256)}
 
 
 def _checked_key(key: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -290,19 +282,6 @@ def _checked_key(key: Mapping[str, Any]) -> Mapping[str, Any]:
     return key
 
 
-def _is_usable(key: Mapping[str, Any]) -> bool:
-    # SHOULD ignore keys of other types, and those that are not fit for use (RFC 7517 section 5). A fetched
-    # key is public: one of type "oct" would be a secret that everybody knows.
-    if key.get("kty") != "RSA" or key.get("use", "sig") != "sig":
-        return False
-    try:
-        _checked_key(key)
-    except ValueError as error:
-        logger.warning("a key of the key set is not used: %s", error)
-        return False
-    return True
-
-
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -312,8 +291,8 @@ def _bytes(text: Any) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def _object(text: str) -> dict[str, Any]:
-    value = json.loads(_bytes(text))
+def _object(data: bytes) -> dict[str, Any]:
+    value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("it holds something that is no object")
     return value
