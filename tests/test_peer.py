@@ -876,6 +876,7 @@ async def test_nothing_is_left_behind():
     wire.peer.receive(progress(3, 1))
     slow.go.set()
     await settle()
+    assert wire.peer._waiting.keys() == {3}
     wire.peer.fail(ConnectionClosed("the end"))
     await asyncio.wait(tasks)
     await settle()
