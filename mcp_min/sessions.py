@@ -4,6 +4,7 @@
 session: the server may ask the client something in the middle of a call, tell of changes on a
 stream that no request opened, and give the rest of a stream to a client that lost it. A session is
 a `Peer` whose write has several channels: each request's own event stream, and the standalone one.
+HTTP+SSE is a session with the standalone one alone.
 
 Spec: 2025-11-25 basic/transports#streamable-http; 2024-11-05 basic/transports#http-with-sse.
 Wire: → POST /mcp  {"method":"initialize", …}              ← 200, Mcp-Session-Id: 1868a90c…
@@ -11,8 +12,9 @@ Wire: → POST /mcp  {"method":"initialize", …}              ← 200, Mcp-Sess
       ← 200 text/event-stream   id: 3-1 ⏎ data: {"method":"notifications/progress", …} …
       → GET /mcp, Mcp-Session-Id: 1868a90c…, Last-Event-ID: 3-1     ← what came after that event
 
-A session owns its peer and its event streams. It ends by DELETE, after `idle` seconds without a
-request or an open stream, when it must make room, or with the server.
+`Sessions` owns the sessions, and one task that looks for idle ones while there are any. A session owns
+its peer and its event streams. It ends by DELETE, after `session_idle` seconds in which nobody used it,
+when it must make room, with its stream in HTTP+SSE, or with the server.
 
 Deliberately absent: sessions that survive the process, and ids chosen by clients.
 """
@@ -20,345 +22,330 @@ Deliberately absent: sessions that survive the process, and ids chosen by client
 from __future__ import annotations
 
 import asyncio
+import itertools
+import re
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 from . import jsonrpc, spec, sse
 from .dispatcher import Call
-from .jsonrpc import ConnectionClosed, Message, RpcError
+from .jsonrpc import ConnectionClosed
 from .peer import Peer
-from .streamable_http import (
-    EVENTS,
-    PATHS,
-    Endpoint,
-    Grant,
-    Refused,
-    Request,
-    Response,
-    Stream,
-    event,
-    is_modern,
-    read_message,
-    reply,
-)
+from .streamable_http import PATHS, Endpoint, Refused, Request, Response, Stream, event
 
-REPLAY_EVENTS = 1000  # of one stream, kept for a client that lost it
-REPLAY_BYTES = 4 * 2**20  # of one stream, likewise
-REPLAY_STREAMS = 32  # of one session, finished or not yet collected
-RETRY = 1000  # milliseconds after which a client comes back to a stream that was closed before its answer
-PRIMED_SINCE = "2025-11-25"  # clients before would take an event without data for a broken message
+REPLAY = 2**20  # bytes of events that a session keeps for a client that lost them, or its newest event
+RETRY = 1000  # milliseconds after which a client comes back to a stream that ended before the answer
+RESUMABLE_SINCE = "2025-11-25"  # clients before would take an event without data for a broken message
+MESSAGES = "/messages"
+_EVENT_ID = re.compile(r"([0-9]{1,15})-([0-9]{1,15})")  # stream and number
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLimits:
-    """How many sessions there may be, and for how long nobody needs to use one."""
+    """How many sessions there may be, what each may ask for at once, and for how long nobody needs to use one."""
 
     max_sessions: int = 1000
+    max_in_flight: int = 100  # requests of one session that are being answered
     session_idle: float = 1800  # seconds; a person may come back from lunch
 
 
 class EventStream:
-    """The events of one request, or of the standalone stream, whether somebody reads them now or later."""
+    """What is said about one request, or about none, whether somebody reads it now, later or never."""
 
-    def __init__(self, name: str, primed: bool) -> None:
-        self.name = name  # unique in the session; an event's id is name-number
-        self.primed = primed
-        self.answer: Message | list[Message] | None = None
-        self.begun = asyncio.Event()  # set when there is an answer, an event, or the wish to close
-        self._released = asyncio.Event()  # set when the HTTP response that carries the stream should end
-        self._events: deque[tuple[int, bytes]] = deque()
-        self._size = 0
+    def __init__(self, session: HttpSession) -> None:
+        self.name = str(next(session.names))  # the id of an event is name-number
+        self.begun = asyncio.Event()  # set when it is certain how to respond
+        self.response: Response | None = None  # whole, where no stream is needed
+        self.done = False  # nothing more will be said
+        self.kept: deque[bytes] = deque()  # the newest events, for who has lost them
+        self._session = session
         self._last = 0  # number of the newest event
-        self._http: Stream | None = None
+        self._read = 0  # number of the newest one that has been written to a reader
+        self._reader: Stream | None = None  # the HTTP response that carries the stream
+        self._released = False  # that response was ended, or shall end as soon as it has begun
+        self._changed = asyncio.Event()
 
-    @property
-    def attached(self) -> bool:
-        """Whether an HTTP response carries this stream."""
-        return self._http is not None
-
-    @property
-    def streamed(self) -> bool:
-        """Whether the answer must come as an event, since something came before it."""
-        return self._last > 0 or self.answer is None
-
-    async def send(self, message: Message | list[Message]) -> None:
-        """Add an event, and write it where somebody reads; waits while the reader is slow."""
+    async def send(self, message: Any) -> None:
+        """Add an event; waits while its reader is slow. Raises as `jsonrpc.encode`."""
+        data = event(jsonrpc.encode(message), f"{self.name}-{self._last + 1}")
         self._last += 1
-        data = event(message, f"{self.name}-{self._last}")
-        self._events.append((self._last, data))
-        self._size += len(data)
-        while len(self._events) > REPLAY_EVENTS or self._size > REPLAY_BYTES:
-            self._size -= len(self._events.popleft()[1])
+        self._session.keep(self, data)
         self.begun.set()
-        if self._http is not None:
-            await self._write(self._http, data)
+        await self._flush()
 
-    async def finish(self, answer: Message | list[Message]) -> None:
-        """Add the answer, which is an event only if others came before it, and release the response."""
-        streamed = self._last > 0 or self._released.is_set() or self.begun.is_set()
-        self.answer = answer
-        if streamed:
+    async def finish(self, answer: Any) -> None:
+        """Take the answer, which is an event where something was said before it. Raises as `jsonrpc.encode`."""
+        if self.begun.is_set():
             await self.send(answer)
+        else:
+            self.response = self._session.endpoint.finished(answer, modern=False)
+            self.begun.set()
+
+    def end(self) -> None:
+        """Let the response end with what has been said: nothing, if the request was cancelled or needs no answer."""
+        if not self.begun.is_set() and not self._session.peer.closed:
+            self.response = Response(202)
+        self.done = True
         self.begun.set()
-        self.release()
+        self._changed.set()
 
-    def release(self) -> None:
-        """End the HTTP response that carries the stream; what comes later waits for its reader."""
-        self._http = None
-        self.begun.set()
-        self._released.set()
+    def release(self, reader: Stream | None = None) -> None:
+        """End the response, if it is `reader`; what is said from now on waits for who comes for it."""
+        if reader is self._reader or reader is None:
+            self._released, self._reader = True, None
+            self.begun.set()
+            self._changed.set()
 
-    async def carry(self, request: Request, headers: dict[str, str], after: int = 0) -> None:
-        """Be the response to `request`: the events after that number, then those to come, until released."""
-        self._released.clear()
-        http = request.stream(200, EVENTS | headers, keep_alive=sse.COMMENT)
-        request.on_hangup(self.release)
-        prime = sse.encode("", id=f"{self.name}-{after}", retry=RETRY) if self.primed else sse.COMMENT
-        await self._write(http, prime)
-        while after < self._last:
-            for number, data in [item for item in self._events if item[0] > after]:
-                await self._write(http, data)
-                after = number
-            after = max(after, self._last if not self._events else self._events[-1][0])
-        if self.answer is None:
-            self._http = http
-            await self._released.wait()
+    def resume(self, after: int | None) -> None:
+        """Let another response carry the stream, from the event after that number on. Raises Refused 409."""
+        if self._reader is not None:
+            raise Refused(409, "this stream has a reader already; one stream, one reader")
+        self._released = False
+        if after is not None:
+            self._read = min(after, self._last)
 
-    async def _write(self, http: Stream, data: bytes) -> None:
+    async def carry(self, request: Request, first: bytes | None = None) -> None:
+        """Be the response to `request`: what has not been read, and what will be said, until it is released."""
+        if first is None and request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
+            first = sse.encode("", id=f"{self.name}-{self._read}", retry=RETRY)
+        session, gone = self._session, self._released
+        reader = self._reader = session.endpoint.stream(request, {"Mcp-Session-Id": session.id})
+        request.on_hangup(partial(self.release, reader))
         try:
-            await http.write(data)
-        except ConnectionError:  # the reader has gone, and may come back for the rest
-            self.release()
+            await self._write(first or sse.COMMENT)  # at once: some proxies hold the head until a byte follows
+            await self._flush()
+            while self._reader is reader and not (gone or self.done):
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            self.release(reader)
+
+    async def _flush(self) -> None:
+        """Write what the reader has not got; in order, though several may do so at once."""
+        while self._reader is not None and self._read < self._last:
+            self._read = max(self._read, self._last - len(self.kept)) + 1
+            await self._write(self.kept[self._read - self._last - 1])
+
+    async def _write(self, data: bytes) -> None:
+        reader = self._reader
+        try:
+            if reader is not None:
+                await reader.write(data)
+        except OSError:  # it has gone, and may come back for the rest
+            self.release(reader)
 
 
 class HttpSession:
     """One client's memory: a peer, and the streams that have not been read to their end."""
 
-    def __init__(self, endpoint: Endpoint, grant: Grant, now: float) -> None:
-        self.id = secrets.token_hex(16)  # 128 bits, visible ASCII
-        self.principal = grant.principal
-        self.used = now
-        self.held = False  # by the stream that it lives and dies with, in HTTP+SSE
-        self.standalone = EventStream("0", primed=False)
-        self.streams: dict[str, EventStream] = {"0": self.standalone}
+    def __init__(self, endpoint: Endpoint, principal: str | None, max_in_flight: int) -> None:
+        self.id = secrets.token_hex(16)  # 128 bits; MUST be visible ASCII (2025-11-25 basic/transports)
+        self.endpoint = endpoint
+        self.principal = principal
+        self.users = 0  # HTTP requests that need it now
+        self.used = 0.0  # when the last of them ended
+        self.names = itertools.count()
+        self.standalone = EventStream(self)
+        self.standalone.begun.set()
+        self.streams = {self.standalone.name: self.standalone}
         self.peer = Peer(self.standalone.send, endpoint.dispatch)
-        self._streams_made = 0
+        self._in_flight, self._max_in_flight = 0, max_in_flight
+        self._order: deque[EventStream] = deque()  # whose event is the oldest that is kept, the next, …
+        self._kept = 0  # bytes of them
 
-    def new_stream(self, primed: bool) -> EventStream:
-        """Make the stream of one request; the oldest is forgotten past the bound."""
-        self._streams_made += 1
-        stream = EventStream(str(self._streams_made), primed)
+    def receive(self, message: Any, call: Call, stream: EventStream) -> bool:
+        """Let the peer take a message; return whether something will be said on `stream`.
+
+        Raises Refused 429 when it would be one request too many.
+        """
+        if isinstance(message, dict) and ("method" not in message or "id" not in message):
+            self.peer.receive(message, call)
+            return False
+        requests = len(message) if isinstance(message, list) else 1
+        if self._in_flight + requests > self._max_in_flight:
+            raise Refused(429, f"{self._in_flight} requests of this session are being answered (max_in_flight)")
+        call.send, call.request = stream.send, partial(self.peer.request, write=stream.send)
+        task = self.peer.receive(message, call, stream.finish)
+        assert task is not None, "requests are answered by tasks"
+        self._in_flight += requests
         self.streams[stream.name] = stream
-        if len(self.streams) > REPLAY_STREAMS:
-            waiting = [name for name, stream in self.streams.items() if stream.answer is not None]
-            for name in waiting[:1]:
-                del self.streams[name]
-        return stream
+        task.add_done_callback(partial(self._answered, requests, stream))
+        return True
 
-    @property
-    def busy(self) -> bool:
-        """Whether somebody reads a stream of this session."""
-        return self.held or any(stream.attached for stream in self.streams.values())
+    def _answered(self, requests: int, stream: EventStream, task: object) -> None:
+        self._in_flight -= requests
+        if stream is not self.standalone:
+            stream.end()
+            self._forget(stream)
+
+    def keep(self, stream: EventStream, data: bytes) -> None:
+        """Keep an event, and forget the oldest ones for it."""
+        stream.kept.append(data)
+        self._order.append(stream)
+        self._kept += len(data)
+        while self._kept > REPLAY and len(self._order) > 1:
+            oldest = self._order.popleft()
+            self._kept -= len(oldest.kept.popleft())
+            self._forget(oldest)
+
+    def _forget(self, stream: EventStream) -> None:
+        if stream.done and not stream.kept:
+            self.streams.pop(stream.name, None)
 
     async def close(self, reason: str) -> None:
-        """End what is being answered and every stream."""
+        """End what is being answered, and every response."""
         self.peer.fail(ConnectionClosed(reason))
-        for stream in self.streams.values():
-            stream.release()
         await self.peer.drain(0)
+        for stream in list(self.streams.values()):
+            stream.release()
 
 
 class Sessions:
-    """Stands in front of an endpoint: what belongs to a session is answered here, all else as before."""
+    """Stands behind an endpoint, and answers there what belongs to a session. now: a clock, in seconds."""
 
     def __init__(
         self, endpoint: Endpoint, limits: SessionLimits | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
-        self.endpoint = endpoint
         self.table: dict[str, HttpSession] = {}
+        self._endpoint = endpoint
         self._limits = limits or SessionLimits()
         self._now = now
-        self._sweep: asyncio.TimerHandle | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.Task[None] | None = None
+        endpoint.legacy = self.post
         for path in PATHS:
-            endpoint.routes[path] = {"POST": self.post, "GET": self.get, "DELETE": self.delete}
-        endpoint.routes["/sse"] = {"GET": self.sse}
-        endpoint.routes["/messages"] = {"POST": self.messages}
+            endpoint.routes[path] |= {"GET": self.get, "DELETE": self.delete}
+        endpoint.routes |= {"/sse": {"GET": self.sse}, MESSAGES: {"POST": endpoint.post}}
 
-    # --- Streamable HTTP -------------------------------------------------------------------------
+    # --- the routes ------------------------------------------------------------------------------
 
-    async def post(self, request: Request, grant: Grant) -> Response | None:
+    async def post(self, message: Any, request: Request, call: Call) -> Response | None:
         """Take one message, or a batch of the revision that has them."""
-        try:
-            message = await read_message(request)
-        except RpcError as problem:
-            return reply(jsonrpc.error(problem.id, problem), 400)
-        if isinstance(message, dict) and is_modern(message, request.headers):
-            return await self.endpoint.answer(message, request, grant)
+        if request.path == MESSAGES:
+            session = self._find(request.query.removeprefix("session_id="), request, call)
+            with self._using(session):
+                session.receive(message, call, session.standalone)
+            return Response(202)
         id = request.headers.get(spec.SESSION_HEADER)
         if id is not None:
-            return await self._receive(self._find(id, grant), message, request, grant)
+            return await self._exchange(self._find(id, request, call), message, request, call)
         if isinstance(message, dict) and message.get("method") == "initialize" and "id" in message:
-            return await self._open(message, request, grant)
-        if isinstance(message, list):
-            details = "an array needs a session that negotiated 2025-03-26"
-            return reply(
-                jsonrpc.error(None, RpcError(jsonrpc.INVALID_REQUEST, "Invalid request", {"details": details})), 400
-            )
-        return await self.endpoint.answer(message, request, grant)
-
-    async def _open(self, message: Message, request: Request, grant: Grant) -> Response | None:
-        session = HttpSession(self.endpoint, grant, self._now())
-        self._make_room()
-        self.table[session.id] = session
-        self._sweep_later()
-        response = await self._receive(session, message, request, grant)
-        if session.peer.session.state:
+            session = await self._new(call)
+            response = await self._exchange(session, message, request, call)
+            if not session.peer.session.state:
+                await self._end(session, "initialize failed")
+            elif response is not None:
+                response = response._replace(headers={**response.headers, "Mcp-Session-Id": session.id})
             return response
-        self._end(session, "initialize failed")
-        return Response(response.status, {"Content-Type": "application/json"}, response.body) if response else None
+        return await self._endpoint.answer(message, request, call)
 
-    async def _receive(self, session: HttpSession, message: Any, request: Request, grant: Grant) -> Response | None:
-        session.used = self._now()
-        members = message if isinstance(message, list) else [message]
-        call = Call(principal=grant.principal, scopes=grant.scopes, headers=request.headers)
-        if (
-            not any(isinstance(member, dict) and "method" in member and "id" in member for member in members)
-            and members
-        ):
-            session.peer.receive(message, call, self._ignore)
-            return Response(202)
-        stream = session.new_stream(request.headers.get(spec.VERSION_HEADER, "") >= PRIMED_SINCE)
-        call.send, call.close_stream = stream.send, stream.release
-        call.request = partial(session.peer.request, write=stream.send)
-        session.peer.receive(message, call, stream.finish)
-        headers = {"Mcp-Session-Id": session.id}
-        await stream.begun.wait()
-        if stream.streamed:
-            await stream.carry(request, headers | self.endpoint.guards.cors(request))
-            session.used = self._now()
-            return None
-        session.streams.pop(stream.name, None)
-        answer: Any = stream.answer
-        status = 400 if isinstance(answer, dict) and "id" not in answer else 200
-        response = self.endpoint.finished(answer, modern=False) if isinstance(answer, dict) else reply(answer, 200)
-        return Response(max(status, response.status), {**response.headers, **headers}, response.body)
+    async def _exchange(self, session: HttpSession, message: Any, request: Request, call: Call) -> Response | None:
+        with self._using(session):
+            stream = EventStream(session)
+            if not session.receive(message, call, stream):
+                return Response(202)
+            if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
+                call.close_stream = stream.release
+            request.on_hangup(stream.release)
+            await stream.begun.wait()
+            if stream.response is None and session.peer.closed:
+                raise Refused(404, "the session ended before the answer; send initialize to begin another")
+            if stream.response is None:
+                await stream.carry(request)
+            return stream.response
 
-    async def _ignore(self, answer: Message) -> None:
-        return
-
-    async def get(self, request: Request, grant: Grant) -> Response | None:
+    async def get(self, request: Request, call: Call) -> Response | None:
         """Open the standalone stream, or go on with the one that `Last-Event-ID` names."""
-        id = request.headers.get(spec.SESSION_HEADER)
-        if id is None:
-            raise Refused(405, "a stream needs the header Mcp-Session-Id of a session", {"Allow": "POST"})
-        session = self._find(id, grant)
-        name, _, number = request.headers.get("last-event-id", "0-").rpartition("-")
-        stream = session.streams.get(name)
-        if stream is None or not ((number.isascii() and number.isdigit()) or number == ""):
-            raise Refused(400, "the events after this Last-Event-ID are not kept; open a stream without it")
-        if stream.attached:
-            raise Refused(409, "this stream has a reader already; one stream, one reader")
-        session.used = self._now()
-        await stream.carry(request, {"Mcp-Session-Id": id} | self.endpoint.guards.cors(request), int(number or 0))
-        session.used = self._now()
+        session = self._find(request.headers.get(spec.SESSION_HEADER), request, call)
+        stream, after = session.standalone, None
+        if "last-event-id" in request.headers:
+            event_id = _EVENT_ID.fullmatch(request.headers["last-event-id"])
+            if event_id is None or event_id[1] not in session.streams:
+                raise Refused(400, "what came after this Last-Event-ID is not kept; open a stream without it")
+            stream, after = session.streams[event_id[1]], int(event_id[2])
+        with self._using(session):
+            stream.resume(after)
+            await stream.carry(request)
         return None
 
-    async def delete(self, request: Request, grant: Grant) -> Response:
+    async def delete(self, request: Request, call: Call) -> Response:
         """End a session."""
-        session = self._find(request.headers.get(spec.SESSION_HEADER, ""), grant)
-        self._end(session, "the client ended the session")
+        session = self._find(request.headers.get(spec.SESSION_HEADER), request, call)
+        await self._end(session, "the client ended the session")
         return Response(204)
+
+    async def sse(self, request: Request, call: Call) -> None:
+        """Open an HTTP+SSE session, which lasts as long as its stream, and tell the client where to post."""
+        session = await self._new(call)
+        try:
+            with self._using(session):
+                where = f"{MESSAGES}?session_id={session.id}"
+                await session.standalone.carry(request, sse.encode(where, event="endpoint"))
+        finally:
+            await self._end(session, "the client closed its stream")
 
     # --- the table -------------------------------------------------------------------------------
 
-    def _find(self, id: str, grant: Grant) -> HttpSession:
+    def _find(self, id: str | None, request: Request, call: Call) -> HttpSession:
+        if id is None:
+            raise Refused(405, "this needs a session, and the header Mcp-Session-Id to name it", {"Allow": "POST"})
+        # MUST respond with 400 to a version that is not supported (2025-11-25 basic/transports).
+        if request.headers.get(spec.VERSION_HEADER, spec.ASSUMED) not in spec.LEGACY:
+            raise Refused(400, f"MCP-Protocol-Version must be one of {', '.join(spec.LEGACY)} in a session")
         session = self.table.get(id)
         # Another principal's session does not exist for this one.
-        if session is None or session.principal != grant.principal:
+        if session is None or session.principal != call.principal:
             raise Refused(404, "there is no such session; send initialize to begin one")
         return session
 
-    def _make_room(self) -> None:
-        if len(self.table) < self._limits.max_sessions:
-            return
-        quiet = [session for session in self.table.values() if not session.busy]
-        if not quiet:
-            raise Refused(503, f"{self._limits.max_sessions} sessions are open (max_sessions)")
-        self._end(min(quiet, key=lambda session: session.used), "the session made room for another")
-
-    def _end(self, session: HttpSession, reason: str) -> None:
-        if self.table.pop(session.id, None) is not None:
-            task = asyncio.get_running_loop().create_task(session.close(reason))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-
-    def _sweep_later(self) -> None:
-        if self._sweep is None and self.table:
-            self._sweep = asyncio.get_running_loop().call_later(self._limits.session_idle / 4, self.sweep)
-
-    def sweep(self) -> None:
-        """End the sessions that have been silent for too long; runs by itself while there are any."""
-        self._sweep = None
-        now = self._now()
-        for session in list(self.table.values()):
-            if not session.busy and now - session.used > self._limits.session_idle:
-                self._end(session, "the session was idle for too long")
-        self._sweep_later()
-
-    async def close(self) -> None:
-        """End every session."""
-        for session in list(self.table.values()):
-            self._end(session, "the server is shutting down")
-        if self._sweep is not None:
-            self._sweep.cancel()
-        if self._closing:
-            await asyncio.wait(self._closing)
-
-    # --- HTTP+SSE, 2024-11-05 --------------------------------------------------------------------
-
-    async def sse(self, request: Request, grant: Grant) -> None:
-        """Open a session that lasts as long as its stream, and tell the client where to post."""
-        session = HttpSession(self.endpoint, grant, self._now())
-        self._make_room()
-        self.table[session.id] = session
-        gone = asyncio.Event()
-        request.on_hangup(gone.set)
-        stream = request.stream(200, EVENTS | self.endpoint.guards.cors(request), keep_alive=sse.COMMENT)
-
-        async def write(message: Message) -> None:
-            try:
-                await stream.write(event(message))
-            except ConnectionError as error:
-                gone.set()
-                raise ConnectionClosed(str(error)) from None
-
-        session.held = True
-        session.peer = Peer(write, self.endpoint.dispatch)
-        session.peer.session.on_close.append(gone.set)
+    @contextmanager
+    def _using(self, session: HttpSession) -> Iterator[None]:
+        session.users += 1
         try:
-            await stream.write(sse.encode(f"/messages?session_id={session.id}", event="endpoint"))
-            await gone.wait()
-        except ConnectionError:
-            pass
+            yield
         finally:
-            self._end(session, "the client closed its stream")
+            session.users -= 1
+            session.used = self._now()
 
-    async def messages(self, request: Request, grant: Grant) -> Response:
-        """Take one message of an HTTP+SSE session; its answer comes on the stream."""
-        id = parse_qs(request.query).get("session_id", [""])[0]
-        session = self._find(id, grant)
-        try:
-            message = await read_message(request)
-        except RpcError as problem:
-            return reply(jsonrpc.error(problem.id, problem), 400)
+    async def _new(self, call: Call) -> HttpSession:
+        unused = [session for session in self.table.values() if not session.users]
+        full = len(self.table) >= self._limits.max_sessions
+        if full and not unused:
+            raise Refused(503, f"{self._limits.max_sessions} sessions are in use (max_sessions)")
+        session = HttpSession(self._endpoint, call.principal, self._limits.max_in_flight)
         session.used = self._now()
-        peer = session.peer
-        peer.receive(message, Call(peer.write, peer.request, None, grant.principal, grant.scopes, request.headers))
-        return Response(202, {"Content-Type": "text/plain"}, b"Accepted")
+        self.table[session.id] = session
+        if self._sweeper is None or self._sweeper.done():
+            self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
+        if full:
+            oldest = min(unused, key=lambda session: session.used)
+            await self._end(oldest, "the session made room for another")
+        return session
+
+    async def _end(self, session: HttpSession, reason: str) -> None:
+        if self.table.pop(session.id, None) is not None:
+            await session.close(reason)
+
+    async def _sweep(self) -> None:
+        while self.table:
+            await asyncio.sleep(self._limits.session_idle / 4)
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """End the sessions that nobody has used for too long; runs by itself while there are any."""
+        for session in list(self.table.values()):
+            if not session.users and self._now() - session.used > self._limits.session_idle:
+                await self._end(session, "nobody used the session for too long")
+
+    async def close(self, drain: float = 5) -> None:
+        """End every session. drain: seconds that requests in flight get to be answered."""
+        await asyncio.gather(*(session.peer.drain(drain) for session in self.table.values()))
+        for session in list(self.table.values()):
+            await self._end(session, "the server is shutting down")
+        if self._sweeper is not None:
+            self._sweeper.cancel()
