@@ -252,6 +252,8 @@ async def _listen(client: Client, options: Options) -> tuple[Result, str]:
 
 
 def _serve(parser: Parser, words: list[str]) -> int:
+    from .request_state import RequestState
+
     parser.add_argument("target", metavar="FILE.py[:NAME] | MODULE[:NAME]")
     chooser = Parser(add_help=False, allow_abbrev=False)
     for each in (chooser, parser):
@@ -261,17 +263,30 @@ def _serve(parser: Parser, words: list[str]) -> int:
         if transport in transports:
             parser.add_argument(flag, **settings)
     options = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
-    variable = options.pop("api_key_env", None)
-    if variable is not None:
-        if not os.environ.get(variable):
-            raise Misuse(f"--api-key-env: the environment has no {variable}")
-        options["auth"] = _extra("auth").Auth(api_keys={os.environ[variable]: "api-key"})
+    api_key, state_key = (_secret(options.pop(f"{kind}_key_env", None)) for kind in ("api", "state"))
+    if api_key is not None:
+        options["auth"] = _extra("auth").Auth(api_keys={api_key: "api-key"})
+    certificate, key = options.pop("certfile", None), options.pop("keyfile", None)
+    if certificate is not None:
+        import ssl
+
+        options["ssl"] = context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate, key)
     server = _load(options.pop("target"))
+    if state_key is not None:
+        server.request_state = RequestState(state_key.encode())
     try:
         server.run(**options)
     except ValueError as error:
         raise Misuse(str(error)) from None
     return 0
+
+
+def _secret(variable: str | None) -> str | None:
+    """Return the secret in a variable: on the command line everybody could read it."""
+    if variable is not None and not os.environ.get(variable):
+        raise Misuse(f"the environment has no {variable}")
+    return None if variable is None else os.environ[variable]
 
 
 def _load(target: str) -> Server:
@@ -332,6 +347,9 @@ _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
     ("--allowed-origin", _HTTP, {"action": "append", "dest": "allowed_origins"}),
     ("--rate", _HTTP, {"type": float, "help": "requests a second for each client"}),
     ("--api-key-env", _HTTP, {"metavar": "VARIABLE", "help": "holds the key that clients send as X-API-Key"}),
+    ("--state-key-env", _HTTP, {"metavar": "VARIABLE", "help": "holds a secret that all instances share"}),
+    ("--certfile", _HTTP, {"metavar": "PEM", "help": "certificates, for https"}),
+    ("--keyfile", _HTTP, {"metavar": "PEM", "help": "their key, where it is not in the same file"}),
 ]
 _ACTIONS: dict[str, tuple[Any, ...]] = {
     "list": (_list,),

@@ -93,7 +93,7 @@ class Server(Catalogue):
         self._page_size = page_size
         self._caching = caching_hints(ttl_ms, cache_scope)
         self._show_errors = show_errors
-        self._state = RequestState(state_key or secrets.token_bytes(32))
+        self.request_state = RequestState(state_key or secrets.token_bytes(32))
         self._middleware: list[Middleware] = []
         self.dispatch = Dispatcher(self.methods, self._in_its_era).dispatch  # what every transport calls
 
@@ -141,7 +141,7 @@ class Server(Catalogue):
         try:
             result = await handler(params, ctx)
         except InputRequired as asked:
-            sealed = self._state.seal(ctx.answers, ctx.round + 1, method, params, call.principal)
+            sealed = self.request_state.seal(ctx.answers, ctx.round + 1, method, params, call.principal)
             result = {"resultType": "input_required", "inputRequests": asked.questions, "requestState": sealed}
         # MUST include resultType (basic#result-responses); SHOULD include serverInfo (basic/index#_meta).
         result = _COMPLETE | result
@@ -179,7 +179,7 @@ class Server(Catalogue):
         if not isinstance(ctx.responses, dict):
             raise invalid_params("inputResponses must be an object")
         if "requestState" in params:
-            ctx.answers, ctx.round = self._state.open(params["requestState"], method, params, ctx.principal)
+            ctx.answers, ctx.round = self.request_state.open(params["requestState"], method, params, ctx.principal)
 
     # --- the two beginnings ----------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from mcp_min.__main__ import main
+from mcp_min.request_state import RequestState
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 20  # seconds that nothing here takes, unless it hangs
@@ -200,7 +201,7 @@ def test_asking(
         (
             "serve one.py --transport http --api-key-env NO_SUCH",
             2,
-            "error: --api-key-env: the environment has no NO_SUCH",
+            "error: the environment has no NO_SUCH",
         ),
         ("tour now", 2, "error: unrecognized arguments: now; see python -m mcp_min tour --help"),
         ("vendor", 2, "error: the following arguments are required"),
@@ -486,3 +487,41 @@ def test_as_a_program(start: Callable[..., subprocess.Popen[str]]) -> None:
     program = start("nothing")
     out, err = program.communicate(timeout=DEADLINE)
     assert (program.returncode, out, err.count("\n")) == (2, "", 1)
+
+
+PROBE = """
+from mcp_min import Server
+
+class Probe(Server):
+    def run(self, **options):
+        print(sorted(options), self.request_state.seal({}, 1, "ping", {}, None))
+
+server = Probe("probe")
+"""
+
+
+def test_instances_share_a_state_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "probe.py").write_text(PROBE)
+    monkeypatch.setenv("STATE", "a secret that all instances share")
+    words = ["serve", str(tmp_path / "probe.py"), "--transport", "http", "--state-key-env", "STATE", "--port", "0"]
+    assert main(words) == 0
+    options, _, state = capsys.readouterr().out.strip().rpartition(" ")
+    assert options == "['port', 'transport']"
+    assert RequestState(b"a secret that all instances share").open(state, "ping", {}, None) == ({}, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--state-key-env", "NOT_SET"], "the environment has no NOT_SET"),
+        (["--certfile", "missing.pem"], "No such file"),
+    ],
+)
+def test_what_serving_http_needs(
+    words: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "probe.py").write_text(PROBE)
+    assert main(["serve", str(tmp_path / "probe.py"), "--transport", "http", *words]) == 2
+    assert problem in capsys.readouterr().err
