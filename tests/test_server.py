@@ -1181,7 +1181,7 @@ async def test_servers_with_one_key_are_one_server() -> None:
 
 async def test_a_state_expires() -> None:
     server, now = asking(), [0.0]
-    server._state = RequestState(b"k" * 32, lifetime=10, now=lambda: now[0])
+    server.request_state = RequestState(b"k" * 32, lifetime=10, now=lambda: now[0])
     state = (await round_of(server))["result"]["requestState"]
     now[0] = 11
     answer = await round_of(server, requestState=state)
