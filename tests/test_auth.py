@@ -685,7 +685,7 @@ BROKEN = [
     {"keys": None},
     {"keys": [1]},
     {"keys": {}},
-    b" " * (2**20 + 1),
+    json.dumps({"keys": [RSA]}).encode() + b" " * 2**20,
 ]
 
 

@@ -25,14 +25,22 @@ FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-
 FLAGS += " --disable-background-networking --disable-component-update --disable-sync --disable-extensions"
 FLAGS += " --virtual-time-budget=10000 --dump-dom"
 
-# Looks at the page from outside, as a person would.
-WATCH = b"""<script>
+# These look at the page from outside, as a person would.
+WHEN = """<script>
 new MutationObserver((changes, observer) => {
-  if (!document.querySelector("output li")) return;
+  if (!document.querySelector("%s")) return;
   observer.disconnect();
-  fetch("/shown");
+  %s
 }).observe(document.body, { subtree: true, childList: true });
 </script>"""
+TELL = (WHEN % ("output li", 'fetch("/shown");')).encode()
+FILL_IN = """
+  const inputs = document.querySelectorAll("#tool-add input");
+  inputs[0].value = "40";
+  inputs[1].value = "2";
+  document.querySelector("#tool-add button").click();
+"""
+CLICK = (WHEN % ("#tool-add button", FILL_IN)).encode()
 
 in_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium, chromium-browser or google-chrome on the PATH")
 
@@ -66,13 +74,13 @@ def calculator(seen: list[dict[str, str]], shown: asyncio.Event | None = None) -
 
 
 @contextlib.asynccontextmanager
-async def page_server(shown: asyncio.Event | None = None) -> AsyncIterator[str]:
-    """Another origin, which serves the page; with `shown`, the page tells it when the first progress is on show."""
+async def page_server(script: bytes, shown: asyncio.Event | None) -> AsyncIterator[str]:
+    """Another origin, which serves the page and a script behind it; `shown` is set when that asks for /shown."""
 
     async def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
         if shown is not None and request.path == "/shown":
             shown.set()
-        return 200, {"Content-Type": "text/html; charset=utf-8"}, PAGE.read_bytes() + (WATCH if shown else b"")
+        return 200, {"Content-Type": "text/html; charset=utf-8"}, PAGE.read_bytes() + script
 
     http = HttpServer(answer, lambda status, message: message.encode())
     await http.start("127.0.0.1", 0)
@@ -104,10 +112,16 @@ async def browse(url: str, profile: Path) -> str:
 
 
 async def run_page(
-    tmp_path: Path, server: Server, allowed: bool = True, shown: asyncio.Event | None = None, **query: str
+    tmp_path: Path,
+    server: Server,
+    *,
+    allowed: bool = True,
+    script: bytes = b"",
+    shown: asyncio.Event | None = None,
+    **query: str,
 ) -> str:
     async with (
-        page_server(shown) as origin,
+        page_server(script, shown) as origin,
         serve_http(server, port=0, allowed_origins=[origin] if allowed else []) as http,
     ):
         dom = await browse(f"{origin}/web_client.html?{urlencode({'url': http.url, **query})}", tmp_path / "profile")
@@ -131,12 +145,18 @@ async def test_a_tool_is_called_and_the_tools_are_listed(tmp_path):
 @in_browser
 async def test_progress_is_shown_while_the_tool_runs(tmp_path):
     shown = asyncio.Event()  # without it the tool does not go on
-    body = await run_page(tmp_path, calculator([], shown), shown=shown, call="count")
+    body = await run_page(tmp_path, calculator([], shown), script=TELL, shown=shown, call="count")
     steps = re.findall(r"<li>(.*?)</li>", body)
     assert steps == [f"{number} of 3 counting grüße" for number in (1, 2, 3)]
     assert "<i>counted</i> to 3" in html.unescape(body)
     assert "<i>" not in body
     assert "<progress" not in body  # it is over
+
+
+@in_browser
+async def test_the_form_calls_the_tool(tmp_path):
+    body = await run_page(tmp_path, calculator([]), script=CLICK)
+    assert re.search(r'<div class="result">\s*<pre>42</pre>', body)
 
 
 @in_browser
