@@ -831,6 +831,20 @@ async def test_drain_lets_requests_be_answered():
     await wire.peer.drain(30)
 
 
+async def test_drain_lets_everything_else_be_sent():
+    wire = batching(echo=echo)
+    wire.gate.clear()
+    wire.peer.receive([request("echo")])
+    wire.peer.receive([])
+    await settle()
+    draining = asyncio.create_task(wire.peer.drain(30))
+    await settle()
+    assert not draining.done()
+    wire.gate.set()
+    await draining
+    assert len(wire.sent) == 2
+
+
 @in_virtual_time
 async def test_drain_cancels_what_is_left():
     slow, notes = Slow(), Slow()

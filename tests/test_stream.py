@@ -236,7 +236,8 @@ async def test_a_server_answers_until_its_client_closes():
 
 async def test_the_end_of_input_ends_reading_only():
     slow, script = Slow(), Script(encode(request("slow", {"n": 1})))
-    serving = asyncio.create_task(answer(LineTransport(script, "answer"), Dispatcher({"slow": slow}).dispatch))
+    transport, dispatch = LineTransport(script, "answer"), Dispatcher({"slow": slow}).dispatch
+    serving = asyncio.create_task(answer(transport, dispatch, drain=30, grace=0))
     await slow.begun.wait()
     for _ in range(10):
         await asyncio.sleep(0)
@@ -267,6 +268,29 @@ async def test_a_cancelled_server_gives_what_is_in_flight_a_moment():
     with pytest.raises(asyncio.CancelledError):
         await serving
     assert slow.ended == "cancelled"
+
+
+async def test_a_cancelled_server_reads_no_more():
+    class Endless(Script):
+        async def receive(self):
+            await asyncio.Event().wait()
+
+    script = Endless()
+    serving = asyncio.create_task(answer(LineTransport(script, "answer"), Dispatcher({}).dispatch))
+    await asyncio.sleep(0)
+    serving.cancel()
+    await asyncio.wait([serving])
+    await asyncio.sleep(0)
+    assert script.closed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_transport_that_fails_is_closed_and_heard_of():
+    script = Script(encode(request("echo")), RuntimeError("a bug in the transport"))
+    with pytest.raises(RuntimeError, match="a bug in the transport"):
+        await answer(LineTransport(script, "answer"), Dispatcher({"echo": echo}).dispatch)
+    assert decode(script.sent)["result"] == {}
+    assert script.closed
 
 
 async def test_a_server_whose_connection_breaks_closes_it():
