@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import gc
 import logging
 import selectors
 
@@ -767,6 +768,19 @@ async def test_everybody_who_waits_learns_that_the_connection_is_gone():
         await wire.peer.wait_closed()
     await settle()
     assert [message["method"] for message in wire.sent] == ["slow"] * 3
+
+
+@in_virtual_time
+async def test_nobody_complains_of_a_loss_that_nobody_waited_for():
+    wire = Wire()
+    asking = asyncio.create_task(wire.peer.request("slow", {}))
+    await settle()
+    wire.peer.fail(ConnectionClosed("gone"))
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    del asking
+    gc.collect()
 
 
 async def test_one_request_may_be_lost_alone():
