@@ -773,9 +773,10 @@ async def test_everybody_who_waits_learns_that_the_connection_is_gone():
 @in_virtual_time
 async def test_nobody_complains_of_a_loss_that_nobody_waited_for():
     wire = Wire()
+    wire.gate.clear()
     asking = asyncio.create_task(wire.peer.request("slow", {}))
     await settle()
-    wire.peer.fail(ConnectionClosed("gone"))
+    wire.peer.fail(ConnectionClosed("gone"))  # while the request is still being written
     asking.cancel()
     await asyncio.wait([asking])
     assert asking.cancelled()

@@ -152,11 +152,24 @@ async def test_close_does_not_wait_for_a_reader_that_does_not_read(monkeypatch):
         sending = asyncio.create_task(pair.server.send(b"x" * 2**26))
         await asyncio.sleep(0)
         assert not sending.done()
-        await asyncio.gather(pair.server.close(), pair.server.close())
+        closing = asyncio.gather(pair.server.close(), pair.server.close())
+        await asyncio.sleep(0)
+        with pytest.raises(ConnectionClosed, match="the connection is closed"):
+            await pair.server.send(b"a")
+        await closing
         await pair.server.close()
         await asyncio.wait([sending])
         with pytest.raises(ConnectionClosed):
             await pair.server.send(b"a")
+
+
+async def test_close_waits_for_nothing_else(monkeypatch):
+    monkeypatch.setattr(stream, "CLOSE_TIMEOUT", 1000)
+    async with connected() as pair:
+        assert pair.writer.transport.get_write_buffer_limits()[1] == stream.HIGH_WATER
+        async with asyncio.timeout(10):
+            await pair.server.close()
+            assert await pair.client.stream.receive() == b""
 
 
 async def test_a_unix_socket(tmp_path):
