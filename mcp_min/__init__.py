@@ -3,10 +3,11 @@
 Read the files in this order; each adds one idea to those before it, and imports nothing below it.
 
     The message    jsonrpc  spec  dispatcher  peer
-    The wire       stream  stdio
-    The protocol   json_schema  uri_template  signature  content  request_state  headers  context
-                   listener  features  catalogue  server  client
-    The doors      serving  __main__
+    The wire       stream  stdio  sse  headers  streamable_http  sessions  http_server  http_client
+                   http_transport
+    The protocol   json_schema  uri_template  signature  content  request_state  context  listener
+                   features  catalogue  server  targets  connection  subscription  client
+    The doors      serving  terminal  __main__
 
     from mcp_min import Server
 

@@ -228,7 +228,7 @@ async def serve_http(
     finally:
         server.end_listeners()
         if remembered is not None:
-            await remembered.close()
+            await remembered.close(min(5.0, deadline))
         await listener.close(deadline)
 
 

@@ -24,7 +24,7 @@ ORDER = [
     *("stream", "stdio", "sse", "headers", "streamable_http", "sessions"),
     *("http_server", "http_client", "http_transport"),
     *("json_schema", "uri_template", "signature", "content", "request_state", "context", "listener"),
-    *("features", "catalogue", "server", "connection", "client"),
+    *("features", "catalogue", "server", "targets", "connection", "subscription", "client"),
     *("serving", "terminal", "__main__"),
 ]
 EXTRAS = sorted(path.stem for path in (PACKAGE / "extras").glob("*.py") if path.stem != "__init__")
@@ -80,7 +80,8 @@ def test_every_module_has_its_place() -> None:
     found = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     assert found == set(CORE)
     assert {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"} == {"extras", "examples"}
-    names = [name for name in mcp_min.__doc__.replace("The", "\n").split() if name in found]
+    preface = mcp_min.__doc__.partition("from mcp_min import")[0]
+    names = [name for name in preface.split() if name in found]
     assert names == [name for name in CORE if name in names], "the preface lists the modules in another order"
     assert set(names) == found, "the preface lists every module"
 
