@@ -161,6 +161,10 @@ def test_text_and_content_have_no_output_schema(function: Any) -> None:
     assert "outputSchema" not in make_tool(function).definition
 
 
+def test_an_output_schema_by_hand_stays_whatever_it_says() -> None:
+    assert make_tool(returns_list, output_schema={"type": "array"}).definition["outputSchema"] == {"type": "array"}
+
+
 def test_schemas_by_hand() -> None:
     given = {"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}
     feature = make_tool(lambda **arguments: None, name="f", input_schema=given, output_schema={"type": "object"})

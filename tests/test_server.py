@@ -206,6 +206,7 @@ async def test_headers_are_compared_with_the_body(name: str | None) -> None:
 @pytest.mark.parametrize(("region", "code"), [("eu", None), ("us", -32020), (None, -32020)])
 async def test_arguments_that_are_headers_too(region: str | None, code: int | None) -> None:
     server = Server("s")
+    server.prompt(name="query")(lambda: "")
 
     @server.tool
     async def query(region: Annotated[str, {"x-mcp-header": "Region"}]) -> str:
@@ -217,6 +218,11 @@ async def test_arguments_that_are_headers_too(region: str | None, code: int | No
     answer = await server.dispatch(message, Call(headers=headers))
     assert answer is not None
     assert answer.get("error", {}).get("code") == code
+    headers = headers | {spec.METHOD_HEADER: "prompts/get"}
+    headers.pop("mcp-param-region", None)
+    prompt = await server.dispatch(request("prompts/get", {"name": "query"}), Call(headers=headers))
+    assert prompt is not None
+    assert "result" in prompt, "a prompt of that name has no such argument"
 
 
 async def test_headers_of_what_is_no_tool() -> None:
@@ -694,6 +700,25 @@ async def test_everything_that_can_be_called(function: Any, in_thread: bool) -> 
     server.tool(name="f", run_in_thread=in_thread)(function)
     answer = await result(server, "tools/call", {"name": "f", "arguments": {"a": 1}})
     assert answer["content"][0]["text"] == "2"
+
+
+@pytest.mark.parametrize("in_thread", [True, False])
+async def test_arguments_arrive_as_their_annotations_say(in_thread: bool) -> None:
+    seen: list[Any] = []
+    server = Server("s")
+
+    @server.tool
+    async def later(a: int, b: float, color: Color = Color.RED) -> None:
+        seen.append((a, b, color))
+
+    @server.tool(run_in_thread=in_thread)
+    def now(a: int, b: float, color: Color = Color.RED) -> None:
+        seen.append((a, b, color))
+
+    for name in ("later", "now"):
+        await result(server, "tools/call", {"name": name, "arguments": {"a": 2.0, "b": 1}})
+        await result(server, "tools/call", {"name": name, "arguments": {"a": 2, "b": 1.0, "color": "red"}})
+    assert [repr(values) for values in seen] == ["(2, 1.0, <Color.RED: 'red'>)"] * 4
 
 
 async def test_where_functions_run() -> None:
