@@ -37,7 +37,7 @@ from . import jsonrpc, spec, sse
 from .dispatcher import Call
 from .jsonrpc import ConnectionClosed
 from .peer import Peer
-from .streamable_http import PATHS, Endpoint, Refused, Request, Response, Stream, event
+from .streamable_http import EVENTS, PATHS, Endpoint, Refused, Request, Response, Stream, event, reply
 
 REPLAY = 2**20  # bytes of events that a session keeps for a client that lost them, or its newest event
 RETRY = 1000  # milliseconds after which a client comes back to a stream that ended before the answer
@@ -58,73 +58,83 @@ class SessionLimits:
 class EventStream:
     """What is said about one request, or about none, whether somebody reads it now, later or never."""
 
-    def __init__(self, session: HttpSession) -> None:
+    def __init__(self, session: HttpSession, request: Request | None = None) -> None:
         self.name = str(next(session.names))  # the id of an event is name-number
-        self.begun = asyncio.Event()  # set when it is certain how to respond
         self.response: Response | None = None  # whole, where no stream is needed
+        self.over = asyncio.Event()  # set when the response shall end; each response has its own
         self.done = False  # nothing more will be said
         self.kept: deque[bytes] = deque()  # the newest events, for who has lost them
         self._session = session
+        self._request = request  # whose response will carry the stream as soon as something is said
         self._last = 0  # number of the newest event
         self._read = 0  # number of the newest one that has been written to a reader
-        self._reader: Stream | None = None  # the HTTP response that carries the stream
-        self._released = False  # that response was ended, or shall end as soon as it has begun
-        self._changed = asyncio.Event()
+        self._reader: Stream | None = None
 
     async def send(self, message: Any) -> None:
-        """Add an event; waits while its reader is slow. Raises as `jsonrpc.encode`."""
+        """Add an event; waits while its reader is slow. Raises as `jsonrpc.encode` and `Endpoint.stream` do."""
         data = event(jsonrpc.encode(message), f"{self.name}-{self._last + 1}")
         self._last += 1
         self._session.keep(self, data)
-        self.begun.set()
+        if self._request is not None:
+            await self._begin(self._request)
         await self._flush()
 
     async def finish(self, answer: Any) -> None:
-        """Take the answer, which is an event where something was said before it. Raises as `jsonrpc.encode`."""
-        if self.begun.is_set():
+        """Take the answer, which is an event where something was said before it. Raises as `send`."""
+        if self._request is None:
             await self.send(answer)
         else:
-            self.response = self._session.endpoint.finished(answer, modern=False)
-            self.begun.set()
+            self._respond(self._session.endpoint.finished(answer, modern=False))
 
     def end(self) -> None:
-        """Let the response end with what has been said: nothing, if the request was cancelled or needs no answer."""
-        if not self.begun.is_set() and not self._session.peer.closed:
-            self.response = Response(202)
+        """Let the response end: all has been said, or nothing is to be said of a request that was cancelled."""
         self.done = True
-        self.begun.set()
-        self._changed.set()
+        if self._request is not None and self._session.ended:
+            problem = jsonrpc.invalid_request("the session ended before the answer; send initialize to begin another")
+            self._respond(reply(jsonrpc.error(None, problem), 404))
+        elif self._request is not None:
+            self._respond(Response(202))
+        self.over.set()
 
-    def release(self, reader: Stream | None = None) -> None:
-        """End the response, if it is `reader`; what is said from now on waits for who comes for it."""
-        if reader is self._reader or reader is None:
-            self._released, self._reader = True, None
-            self.begun.set()
-            self._changed.set()
+    def release(self, over: asyncio.Event | None = None) -> None:
+        """End the response, unless it is another; what is said from now on waits for who comes for it."""
+        if self._request is not None:
+            self._respond(Response(200, {**EVENTS, "Mcp-Session-Id": self._session.id}, self._first(self._request)))
+        if over is None or over is self.over:
+            self._reader = None
+            self.over.set()
 
-    def resume(self, after: int | None) -> None:
-        """Let another response carry the stream, from the event after that number on. Raises Refused 409."""
+    async def resume(self, request: Request, after: int | None = None, first: bytes | None = None) -> None:
+        """Let the response to `request` carry the stream, from the event after that number on, until it is over.
+
+        Raises Refused 409 while another does, or 503.
+        """
         if self._reader is not None:
             raise Refused(409, "this stream has a reader already; one stream, one reader")
-        self._released = False
         if after is not None:
             self._read = min(after, self._last)
+        over = self.over = asyncio.Event()
+        await self._begin(request, first)
+        await self._flush()
+        if not self.done:
+            await over.wait()
+        self.release(over)
 
-    async def carry(self, request: Request, first: bytes | None = None) -> None:
-        """Be the response to `request`: what has not been read, and what will be said, until it is released."""
-        if first is None and request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
-            first = sse.encode("", id=f"{self.name}-{self._read}", retry=RETRY)
-        session, gone = self._session, self._released
-        reader = self._reader = session.endpoint.stream(request, {"Mcp-Session-Id": session.id})
-        request.on_hangup(partial(self.release, reader))
-        try:
-            await self._write(first or sse.COMMENT)  # at once: some proxies hold the head until a byte follows
-            await self._flush()
-            while self._reader is reader and not (gone or self.done):
-                self._changed.clear()
-                await self._changed.wait()
-        finally:
-            self.release(reader)
+    def _respond(self, response: Response) -> None:
+        self._request, self.response = None, response
+        self.over.set()
+
+    async def _begin(self, request: Request, first: bytes | None = None) -> None:
+        self._reader = self._session.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
+        self._request = None
+        request.on_hangup(partial(self.release, self.over))
+        await self._write(first or self._first(request))
+
+    def _first(self, request: Request) -> bytes:
+        """Return what is written at once: some proxies hold the head until a byte follows."""
+        if request.headers.get(spec.VERSION_HEADER, "") < RESUMABLE_SINCE:
+            return sse.COMMENT
+        return sse.encode("", id=f"{self.name}-{self._read}", retry=RETRY)
 
     async def _flush(self) -> None:
         """Write what the reader has not got; in order, though several may do so at once."""
@@ -133,12 +143,12 @@ class EventStream:
             await self._write(self.kept[self._read - self._last - 1])
 
     async def _write(self, data: bytes) -> None:
-        reader = self._reader
+        reader, over = self._reader, self.over
         try:
             if reader is not None:
                 await reader.write(data)
         except OSError:  # it has gone, and may come back for the rest
-            self.release(reader)
+            self.release(over)
 
 
 class HttpSession:
@@ -148,11 +158,11 @@ class HttpSession:
         self.id = secrets.token_hex(16)  # 128 bits; MUST be visible ASCII (2025-11-25 basic/transports)
         self.endpoint = endpoint
         self.principal = principal
+        self.ended = False
         self.users = 0  # HTTP requests that need it now
         self.used = 0.0  # when the last of them ended
         self.names = itertools.count()
         self.standalone = EventStream(self)
-        self.standalone.begun.set()
         self.streams = {self.standalone.name: self.standalone}
         self.peer = Peer(self.standalone.send, endpoint.dispatch)
         self._in_flight, self._max_in_flight = 0, max_in_flight
@@ -198,10 +208,11 @@ class HttpSession:
         if stream.done and not stream.kept:
             self.streams.pop(stream.name, None)
 
-    async def close(self, reason: str) -> None:
-        """End what is being answered, and every response."""
+    async def close(self, reason: str, drain: float = 0) -> None:
+        """End what is not answered after `drain` seconds, and every response."""
+        self.ended = True
+        await self.peer.drain(drain)
         self.peer.fail(ConnectionClosed(reason))
-        await self.peer.drain(0)
         for stream in list(self.streams.values()):
             stream.release()
 
@@ -246,17 +257,15 @@ class Sessions:
 
     async def _exchange(self, session: HttpSession, message: Any, request: Request, call: Call) -> Response | None:
         with self._using(session):
-            stream = EventStream(session)
+            stream = EventStream(session, request)
+            over = stream.over
             if not session.receive(message, call, stream):
                 return Response(202)
             if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
                 call.close_stream = stream.release
             request.on_hangup(stream.release)
-            await stream.begun.wait()
-            if stream.response is None and session.peer.closed:
-                raise Refused(404, "the session ended before the answer; send initialize to begin another")
-            if stream.response is None:
-                await stream.carry(request)
+            await over.wait()
+            stream.release(over)
             return stream.response
 
     async def get(self, request: Request, call: Call) -> Response | None:
@@ -269,8 +278,7 @@ class Sessions:
                 raise Refused(400, "what came after this Last-Event-ID is not kept; open a stream without it")
             stream, after = session.streams[event_id[1]], int(event_id[2])
         with self._using(session):
-            stream.resume(after)
-            await stream.carry(request)
+            await stream.resume(request, after)
         return None
 
     async def delete(self, request: Request, call: Call) -> Response:
@@ -285,7 +293,7 @@ class Sessions:
         try:
             with self._using(session):
                 where = f"{MESSAGES}?session_id={session.id}"
-                await session.standalone.carry(request, sse.encode(where, event="endpoint"))
+                await session.standalone.resume(request, first=sse.encode(where, event="endpoint"))
         finally:
             await self._end(session, "the client closed its stream")
 
@@ -344,8 +352,9 @@ class Sessions:
 
     async def close(self, drain: float = 5) -> None:
         """End every session. drain: seconds that requests in flight get to be answered."""
-        await asyncio.gather(*(session.peer.drain(drain) for session in self.table.values()))
-        for session in list(self.table.values()):
-            await self._end(session, "the server is shutting down")
+        reason = "the server is shutting down"
+        await asyncio.gather(*(session.close(reason, drain) for session in self.table.values()))
+        for session in list(self.table.values()):  # those that began meanwhile too
+            await self._end(session, reason)
         if self._sweeper is not None:
             self._sweeper.cancel()

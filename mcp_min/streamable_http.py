@@ -305,10 +305,9 @@ class Endpoint:
             # MUST be treated as cancellation (streamable-http#cancellation); before, it SHOULD NOT.
             request.on_hangup(hang_up)
         answer = await self.dispatch(message, call)
-        if answer is None:  # the client has hung up, whatever the handler made of it
-            return None
-        response = self.finished(answer, modern)
-        if stream is None:
+        # None: the client has hung up, whatever the handler made of it.
+        response = None if answer is None else self.finished(answer, modern)
+        if stream is None or response is None:
             return response
         await stream.write(event(response.body))
         return None
