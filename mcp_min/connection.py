@@ -97,7 +97,6 @@ class Connection:
         async with self._opening:
             if self._peer is not None and not self._peer.closed:
                 return self._peer
-            await self.close()
             try:
                 return await self._negotiate(repr(self._target))
             except BaseException:
@@ -116,17 +115,16 @@ class Connection:
                 return peer
             _legacy_targets.add(known)
             if peer.closed:  # it died of the question
-                await self.close()
                 peer = await self._start()
         try:
             return await self._initialize(peer)
         except RpcError as refused:
             if refused.code not in NO_ENDPOINT or not isinstance(self._target, str):
                 raise
-        await self.close()
         return await self._initialize(await self._start(older=True))
 
     async def _start(self, **options: Any) -> Peer:
+        await self.close()
         self._transport = transport = await open_transport(self._target, **self._transport_options, **options)
         peer = self._peer = Peer(self._write, self._dispatcher.dispatch)
         if hasattr(transport, "on_lost"):

@@ -165,7 +165,9 @@ class HttpTransport:
         try:
             if kind == "application/json":
                 answer = jsonrpc.decode(body)
-                if response.status < 400 or "error" in answer:
+                # To `initialize`, these say that there is no such endpoint, whatever else they say.
+                absent = message.get("method") == "initialize" and response.status in (404, 405)
+                if response.status < 400 or ("error" in answer and not absent):
                     # A refusal that came before the body was read has no id; it is this request's.
                     return self._learn(answer | {"id": id}, message)
             details = f"the server answered with {kind or 'no content type'}"

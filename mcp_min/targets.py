@@ -40,4 +40,7 @@ async def open_transport(target: Target, **options: Any) -> Transport:
 
     if isinstance(target, (list, tuple)):
         target = stdio.StdioServerParameters(target[0], list(target[1:]))
+    if not isinstance(target, stdio.StdioServerParameters):
+        kinds = "a command as a list, StdioServerParameters, a URL, a Server or a Transport"
+        raise TypeError(f"a client connects to {kinds}, not to {target!r:.100}")
     return await stdio.connect_stdio(target)

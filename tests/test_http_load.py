@@ -416,11 +416,7 @@ async def test_sigterm_under_load_loses_no_answer() -> None:
     assert took < deadline
 
 
-# Sessions have a time of their own to end in, which the deadline does not shorten.
-LATE = pytest.mark.xfail(strict=True, reason="serve_http closes sessions without passing its deadline on")
-
-
-@pytest.mark.parametrize("era", ["modern", pytest.param("session", marks=LATE), pytest.param("HTTP+SSE", marks=LATE)])
+@pytest.mark.parametrize("era", ["modern", "session", "HTTP+SSE"])
 async def test_sigterm_ends_within_its_deadline(era: str) -> None:
     deadline = 0.5
     async with child(deadline) as (process, port):

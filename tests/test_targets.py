@@ -1,0 +1,64 @@
+"""What a client can be pointed at."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+
+from mcp_min import Client, Server, StdioServerParameters, serve_http
+from mcp_min.stream import LineTransport, memory_pair
+from mcp_min.targets import open_transport
+
+ECHO = "from mcp_min import Server; Server('child').run()"
+
+
+def server() -> Server:
+    server = Server("here")
+
+    @server.tool
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    return server
+
+
+async def test_a_server_in_the_same_process() -> None:
+    async with Client(server()) as client:
+        assert client.server_info["name"] == "here"
+
+
+@pytest.mark.parametrize("make", [list, tuple, lambda command: StdioServerParameters(command[0], command[1:])])
+async def test_a_command(make: Any) -> None:
+    async with Client(make([sys.executable, "-c", ECHO]), timeout=30) as client:
+        assert client.server_info["name"] == "child"
+
+
+async def test_a_transport_is_taken_as_it_is() -> None:
+    ours, _ = memory_pair()
+    assert await open_transport(ours) is ours
+    assert isinstance(ours, LineTransport)
+
+
+@pytest.mark.parametrize("version", [None, "2025-11-25", "2024-11-05"])
+async def test_a_url(version: str | None) -> None:
+    async with serve_http(server(), port=0) as http, Client(http.url, protocol_version=version) as client:
+        assert [tool["name"] for tool in await client.list_tools()] == ["add"]
+
+
+async def test_a_url_of_the_older_transport() -> None:
+    async with serve_http(server(), port=0) as http, Client(http.url.replace("/mcp", "/sse")) as client:
+        assert client.protocol_version == "2025-11-25"
+        assert (await client.call_tool("add", {"a": 1, "b": 2}))["structuredContent"] == {"result": 3}
+
+
+async def test_options_are_of_http() -> None:
+    async with serve_http(server(), port=0) as http, Client(http.url, headers={"X-Mine": "1"}) as client:
+        await client.ping()
+
+
+@pytest.mark.parametrize("target", [5, None, object()])
+async def test_no_target(target: Any) -> None:
+    with pytest.raises(TypeError, match="a client connects to"):
+        await open_transport(target)
