@@ -114,8 +114,7 @@ class Connection:
             if await self._discover(peer):
                 return peer
             _legacy_targets.add(known)
-            if peer.closed:  # it died of the question
-                peer = await self._start()
+            peer = await self._start() if peer.closed else peer  # a server may die of the question
         try:
             return await self._initialize(peer)
         except RpcError as refused:

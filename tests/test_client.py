@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -52,6 +52,15 @@ def make_server() -> Server:
         return [argument["value"] + str(len(context))]
 
     return server
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let everything else run until something holds."""
+    for _ in range(10_000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it never came to hold")
 
 
 def elicited(params: dict[str, Any]) -> dict[str, Any]:
@@ -119,16 +128,14 @@ async def test_listen(connected: tuple[Client, Server, list[Any]]) -> None:
                 await changes.aclose()  # type: ignore[attr-defined]
 
     listening = asyncio.create_task(listen())
-    while not any("note://1" in listener.uris for listener in server.listeners):
-        await asyncio.sleep(0)
+    await until(lambda: any("note://1" in listener.uris for listener in server.listeners))
     server.tools_changed()
     server.prompts_changed()
     server.resources_changed()
     server.resource_updated("note://1")
     await listening
     assert sorted(heard) == sorted([*spec.CHANGES.values(), spec.RESOURCE_UPDATED])
-    while any("note://1" in listener.uris for listener in server.listeners):
-        await asyncio.sleep(0)
+    await until(lambda: not any("note://1" in listener.uris for listener in server.listeners))
 
 
 async def test_listening_ends_with_the_server_or_the_connection(connected: tuple[Client, Server, list[Any]]) -> None:
@@ -139,8 +146,7 @@ async def test_listening_ends_with_the_server_or_the_connection(connected: tuple
         return [change async for change in client.listen(tools=True)]
 
     listening = asyncio.create_task(listen())
-    while not client._subscriptions or not server.listeners:
-        await asyncio.sleep(0)
+    await until(lambda: bool(client._subscriptions and server.listeners))
     if modern:
         server.end_listeners()
         assert await listening == []

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from http_by_hand import HOST, LEGACY, META, MODERN, PATIENCE, ByHand, becomes, call, modern
+from http_by_hand import LEGACY, META, MODERN, PATIENCE, ByHand, becomes, call, modern
 
 from mcp_min import Context, RpcError, Server, spec, streamable_http
 from mcp_min.context import ROOTS
@@ -177,6 +177,7 @@ LEGACY_ANSWERS: list[tuple[str, dict[str, Any], int | None]] = [
     ("tools/list", {"_meta": {}}, None),
     ("tools/list", {"_meta": 5}, INVALID_PARAMS),
     ("unknown/method", {}, METHOD_NOT_FOUND),
+    ("unknown/method", {"_meta": {"progressToken": 1}}, METHOD_NOT_FOUND),
     ("tools/call", {"name": "nothing"}, INVALID_PARAMS),
     ("tools/call", {"name": "ask"}, INVALID_REQUEST),
 ]
@@ -198,6 +199,8 @@ async def test_initialize_is_legacy_whatever_the_header_says(tools: Tools) -> No
     message = {"jsonrpc": "2.0", "id": 7, "method": "initialize", "params": {"protocolVersion": LEGACY}}
     response = await responds(tools.endpoint(), ByHand(message, {"mcp-protocol-version": MODERN}))
     assert body_of(response)["result"]["protocolVersion"] == LEGACY
+    response = await responds(tools.endpoint(), ByHand(message | {"params": {}}, {"mcp-protocol-version": MODERN}))
+    assert (response.status, body_of(response)["error"]["code"]) == (200, INVALID_PARAMS)
 
 
 async def test_methods_that_only_the_modern_era_has_are_modern(tools: Tools) -> None:
@@ -664,10 +667,23 @@ async def test_scopes_of_a_tool(tools: Tools, name: str, status: int, era: str) 
     assert response.headers.get("WWW-Authenticate") == challenge
 
 
-async def test_an_error_that_looks_like_ours_is_no_challenge(tools: Tools) -> None:
-    request = ByHand(call("forbidden"), {"authorization": "alice"})
-    response = await responds(tools.endpoint(Passwords()), request)
+@pytest.mark.parametrize("name", ["forbidden", "unscoped", "nothing"])
+@pytest.mark.parametrize("auth", [None, Passwords()])
+async def test_other_errors_are_no_challenge(tools: Tools, name: str, auth: Any) -> None:
+    @tools.server.tool
+    async def unscoped() -> str:
+        raise RpcError(404, "of the tool's own making", {"scopes": ["a"]})
+
+    response = await responds(tools.endpoint(auth), ByHand(call(name), {"authorization": "alice"}))
     assert (response.status, response.headers.get("WWW-Authenticate")) == (200, None)
+
+
+async def test_a_challenge_needs_somebody_who_challenges(tools: Tools) -> None:
+    lacking = {"jsonrpc": "2.0", "id": 1, "error": {"code": spec.INSUFFICIENT_SCOPE, "message": "", "data": {}}}
+    assert tools.endpoint().finished(lacking, modern=True).status == 200
+    assert tools.endpoint(Passwords()).finished(lacking, modern=False).status == 403
+    nameless = {"jsonrpc": "2.0", "error": {"code": INVALID_REQUEST, "message": ""}}
+    assert tools.endpoint().finished(nameless, modern=False).status == 400
 
 
 async def test_rate_per_principal(tools: Tools) -> None:
@@ -689,6 +705,7 @@ async def test_metadata_needs_no_authentication_but_the_guards(tools: Tools, pat
     response = await responds(tools.endpoint(auth), ByHand(**request))
     assert (response.status, body_of(response)) == (200, auth.metadata)
     assert (await responds(tools.endpoint(auth), ByHand(None, {"host": "evil"}, **request))).status == 421
+    assert (await responds(tools.endpoint(auth), ByHand(PING))).status == 401
     assert (await responds(tools.endpoint(), ByHand(**request))).status == 404
 
 
@@ -794,14 +811,16 @@ async def test_only_what_needs_a_memory_goes_to_who_has_one(tools: Tools) -> Non
 
     endpoint.legacy = legacy
     answer = {"jsonrpc": "2.0", "id": 1, "result": {}}
-    for request in [ByHand(PING), ByHand([PING]), ByHand(answer), ByHand(LIST, {"mcp-protocol-version": LEGACY})]:
+    hello = ByHand({**PING, "method": "initialize"}, {"mcp-protocol-version": MODERN})
+    old = ByHand(LIST, {"mcp-protocol-version": LEGACY})
+    for request in [ByHand(PING), ByHand([PING]), ByHand(answer), old, hello]:
         assert await endpoint(request) == (204, {}, b"")
-    assert seen == ["ping", [PING], None, "tools/list"]
+    assert seen == ["ping", [PING], None, "tools/list", "initialize"]
     for request in [modern("tools/list"), ByHand(LIST, {"mcp-protocol-version": "v2"}), ByHand(
         {"jsonrpc": "2.0", "id": 1, "method": "server/discover"}
     )]:  # fmt: skip
         assert (await responds(endpoint, request)).status in (200, 400)
-    assert len(seen) == 4
+    assert len(seen) == 5
 
 
 async def test_a_handler_is_told_why_it_cannot_go_on() -> None:
@@ -822,7 +841,3 @@ async def test_a_handler_is_told_why_it_cannot_go_on() -> None:
         with pytest.raises(ConnectionResetError):
             await Endpoint(dispatch, guards())(request)
     assert [type(error) for error in raised] == [ConnectionClosed]
-
-
-def test_host_of_the_tests() -> None:
-    assert HOST == "127.0.0.1:8000"
