@@ -164,10 +164,10 @@ def test_annotations_that_are_refused(schema):
 
 def test_a_deep_schema_is_no_danger():
     schema = marked()
-    for _ in range(100_000):
+    for _ in range(5_000):
         schema = {"properties": {"x": schema}}
     (path,) = mirrored_arguments(schema).values()
-    assert len(path) == 100_000
+    assert len(path) == 5_000
 
 
 # --- what a client writes ------------------------------------------------------------------------
