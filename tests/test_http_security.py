@@ -1,4 +1,4 @@
-"""The front door over raw sockets: every route, every guard, every limit, and a tool that nobody gets to run by a trick."""
+"""The front door over raw sockets: every route, guard and limit, and a tool that nobody gets to run by a trick."""
 
 from __future__ import annotations
 
@@ -329,7 +329,7 @@ def smuggled(target: House) -> dict[str, bytes]:
         "a NUL": plain + b"X: a\0\r\nContent-Length: 0\r\n\r\n" + inner,
         "two hosts": plain + b"Host: evil.example\r\nContent-Length: 0\r\n\r\n" + inner,
         "a host in the target": inner.replace(b"POST /mcp", b"POST http://evil.example/mcp"),
-        "HTTP/1.0 with a coding": plain.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Transfer-Encoding: chunked\r\n\r\n" + chunk,
+        "HTTP/1.0 with a coding": plain.replace(b"1.1", b"1.0", 1) + b"Transfer-Encoding: chunked\r\n\r\n" + chunk,
         "a chunk that is none": plain + b"Transfer-Encoding: chunked\r\n\r\nx\r\n" + inner,
         "a chunk with a sign": plain + b"Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n" + inner,
         "a chunk too long for its length": plain + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{}\r\n0\r\n\r\n" + inner,
@@ -432,7 +432,8 @@ async def test_too_many_streams() -> None:
 BODIES = [
     b"", b"\xff\xfe", b"{", b"nul", b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":"\xc3\x28"}',
     json.dumps(tool()).encode("utf-16"), b"\xef\xbb\xbf" + json.dumps(tool()).encode(),
-    b"[" * 100_000, b'{"a":' * 100_000, b"9" * 100_000, b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1e999}}',
+    b"[" * 100_000, b'{"a":' * 100_000, b"9" * 100_000,
+    b'{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1e999}}',
     b"5", b"null", b'"x"', b"{}", b"[]", b"[[]]", json.dumps([tool()]).encode(),
     b'{"jsonrpc":"2.0","id":1,"Method":"tools/call","params":{"name":"touch"}}',
     b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/call","params":{"name":"touch"}}',
