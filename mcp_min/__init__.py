@@ -6,8 +6,7 @@ Read the files in this order; each adds one idea to those before it, and imports
     The wire       stream  stdio  sse  headers  streamable_http  sessions  http_server  http_client
                    http_transport
     The protocol   json_schema  uri_template  signature  content  request_state  context  listener
-                   features  catalogue  server
-    The other end  targets  connection  questions  subscription  cache  client
+                   features  catalogue  server  targets  connection  subscription  client
     The doors      serving  terminal  __main__
 
     from mcp_min import Server
