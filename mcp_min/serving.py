@@ -156,6 +156,9 @@ async def _listening(
     connections: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not listening.is_serving():  # accepted in the moment of the end
+            writer.transport.abort()
+            return
         transport = LineTransport(ConnectionStream(reader, writer), garbage, max_line)
         connection = asyncio.ensure_future(answer(transport, server.dispatch))
         connections.add(connection)

@@ -64,7 +64,7 @@ async def test_unix(tmp_path: Path) -> None:
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600  # nobody else may connect
         assert os.umask(mask) == mask
         await asyncio.gather(*[adds(Client(await connect_unix(path))) for _ in range(3)])
-    assert not os.path.exists(path)
+    assert not Path(path).exists()
 
 
 async def test_tcp() -> None:
@@ -72,6 +72,8 @@ async def test_tcp() -> None:
         host, port = listening.sockets[0].getsockname()
         await asyncio.gather(*[adds(Client(await connect_tcp(host, port))) for _ in range(3)])
         still_open = await connect_tcp(host, port)
+        await still_open.write({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        assert await anext(still_open.read()) == {"jsonrpc": "2.0", "id": 1, "result": {}}
     assert [message async for message in still_open.read()] == []
     await still_open.close()
 
@@ -199,7 +201,8 @@ def spawn() -> subprocess.Popen[bytes]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_server_within_a_second_though_a_handler_sleeps(number: signal.Signals) -> None:
     with spawn() as process:
-        assert process.stdin and process.stderr
+        assert process.stdin
+        assert process.stderr
         process.stdin.write(CALL.replace(b"SECONDS", b"60.5"))
         process.stdin.flush()
         assert process.stderr.readline() == b"asleep\n"
@@ -215,3 +218,18 @@ def test_the_end_of_input_lets_calls_be_answered() -> None:
         out, _ = process.communicate(calls, timeout=30)
     assert sorted(out.count(b'"id":%d' % id) for id in range(5)) == [1] * 5
     assert process.returncode == 0
+
+
+async def test_a_connection_accepted_in_the_moment_of_the_end() -> None:
+    caught: list[Any] = []
+
+    async def start(connected: Any) -> asyncio.Server:
+        caught.append(connected)
+        return await asyncio.start_server(connected, "127.0.0.1", 0)
+
+    async with serving._listening(make_server(), "close", 100, start):
+        pass
+    ours, theirs = socket.socketpair()
+    await caught[0](*await asyncio.open_connection(sock=theirs))
+    with ours:
+        assert await asyncio.to_thread(ours.recv, 1) == b""
