@@ -26,7 +26,6 @@ import itertools
 import re
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,9 +60,9 @@ class EventStream:
     def __init__(self, session: HttpSession, request: Request | None = None) -> None:
         self.name = str(next(session.names))  # the id of an event is name-number
         self.response: Response | None = None  # whole, where no stream is needed
-        self.over = asyncio.Event()  # set when the response shall end; each response has its own
+        self.over = asyncio.get_running_loop().create_future()  # done when the response shall end; each has its own
         self.done = False  # nothing more will be said
-        self.kept: deque[bytes] = deque()  # the newest events, for who has lost them
+        self.kept: list[bytes] = []  # the newest events, for who has lost them
         self._session = session
         self._request = request  # whose response will carry the stream as soon as something is said
         self._last = 0  # number of the newest event
@@ -94,15 +93,15 @@ class EventStream:
             self._respond(reply(jsonrpc.error(None, problem), 404))
         elif self._request is not None:
             self._respond(Response(202))
-        self.over.set()
+        self._let_end()
 
-    def release(self, over: asyncio.Event | None = None) -> None:
+    def release(self, over: asyncio.Future[None] | None = None) -> None:
         """End the response, unless it is another; what is said from now on waits for who comes for it."""
         if self._request is not None:
             self._respond(Response(200, {**EVENTS, "Mcp-Session-Id": self._session.id}, self._first(self._request)))
         if over is None or over is self.over:
             self._reader = None
-            self.over.set()
+            self._let_end()
 
     async def resume(self, request: Request, after: int | None = None, first: bytes | None = None) -> None:
         """Let the response to `request` carry the stream, from the event after that number on, until it is over.
@@ -113,16 +112,20 @@ class EventStream:
             raise Refused(409, "this stream has a reader already; one stream, one reader")
         if after is not None:
             self._read = min(after, self._last)
-        over = self.over = asyncio.Event()
+        over = self.over = asyncio.get_running_loop().create_future()
         await self._begin(request, first)
         await self._flush()
         if not self.done:
-            await over.wait()
+            await over
         self.release(over)
 
     def _respond(self, response: Response) -> None:
         self._request, self.response = None, response
-        self.over.set()
+        self._let_end()
+
+    def _let_end(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
 
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
         self._reader = self._session.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
@@ -166,7 +169,7 @@ class HttpSession:
         self.streams = {self.standalone.name: self.standalone}
         self.peer = Peer(self.standalone.send, endpoint.dispatch)
         self._in_flight, self._max_in_flight = 0, max_in_flight
-        self._order: deque[EventStream] = deque()  # whose event is the oldest that is kept, the next, …
+        self._order: list[EventStream] = []  # whose event is the oldest that is kept, the next, …
         self._kept = 0  # bytes of them
 
     def receive(self, message: Any, call: Call, stream: EventStream) -> bool:
@@ -200,8 +203,8 @@ class HttpSession:
         self._order.append(stream)
         self._kept += len(data)
         while self._kept > REPLAY and len(self._order) > 1:
-            oldest = self._order.popleft()
-            self._kept -= len(oldest.kept.popleft())
+            oldest = self._order.pop(0)
+            self._kept -= len(oldest.kept.pop(0))
             self._forget(oldest)
 
     def _forget(self, stream: EventStream) -> None:
@@ -264,7 +267,7 @@ class Sessions:
             if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
                 call.close_stream = stream.release
             request.on_hangup(stream.release)
-            await over.wait()
+            await over
             stream.release(over)
             return stream.response
 
