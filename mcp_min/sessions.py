@@ -83,22 +83,25 @@ class EventStream:
         if self._request is None:
             await self.send(answer)
         else:
-            self._respond(self._session.endpoint.finished(answer, modern=False))
+            self.response = self._session.endpoint.finished(answer, modern=False)
+            self._request = None
 
     def end(self) -> None:
         """Let the response end: all has been said, or nothing is to be said of a request that was cancelled."""
-        self.done = True
         if self._request is not None and self._session.ended:
             problem = jsonrpc.invalid_request("the session ended before the answer; send initialize to begin another")
-            self._respond(reply(jsonrpc.error(None, problem), 404))
+            self.response = reply(jsonrpc.error(None, problem), 404)
         elif self._request is not None:
-            self._respond(Response(202))
+            self.response = Response(202)
+        self._request, self.done = None, True
         self._let_end()
 
     def release(self, over: asyncio.Future[None] | None = None) -> None:
         """End the response, unless it is another; what is said from now on waits for who comes for it."""
         if self._request is not None:
-            self._respond(Response(200, {**EVENTS, "Mcp-Session-Id": self._session.id}, self._first(self._request)))
+            headers = {**EVENTS, "Mcp-Session-Id": self._session.id}
+            self.response = Response(200, headers, self._first(self._request))
+            self._request = None
         if over is None or over is self.over:
             self._reader = None
             self._let_end()
@@ -118,10 +121,6 @@ class EventStream:
         if not self.done:
             await over
         self.release(over)
-
-    def _respond(self, response: Response) -> None:
-        self._request, self.response = None, response
-        self._let_end()
 
     def _let_end(self) -> None:
         if not self.over.done():
@@ -157,13 +156,13 @@ class EventStream:
 class HttpSession:
     """One client's memory: a peer, and the streams that have not been read to their end."""
 
-    def __init__(self, endpoint: Endpoint, principal: str | None, max_in_flight: int) -> None:
+    def __init__(self, endpoint: Endpoint, principal: str | None, max_in_flight: int, now: float) -> None:
         self.id = secrets.token_hex(16)  # 128 bits; MUST be visible ASCII (2025-11-25 basic/transports)
         self.endpoint = endpoint
         self.principal = principal
         self.ended = False
         self.users = 0  # HTTP requests that need it now
-        self.used = 0.0  # when the last of them ended
+        self.used = now  # when the last of them ended
         self.names = itertools.count()
         self.standalone = EventStream(self)
         self.streams = {self.standalone.name: self.standalone}
@@ -271,7 +270,7 @@ class Sessions:
             stream.release(over)
             return stream.response
 
-    async def get(self, request: Request, call: Call) -> Response | None:
+    async def get(self, request: Request, call: Call) -> None:
         """Open the standalone stream, or go on with the one that `Last-Event-ID` names."""
         session = self._find(request.headers.get(spec.SESSION_HEADER), request, call)
         stream, after = session.standalone, None
@@ -282,7 +281,6 @@ class Sessions:
             stream, after = session.streams[event_id[1]], int(event_id[2])
         with self._using(session):
             await stream.resume(request, after)
-        return None
 
     async def delete(self, request: Request, call: Call) -> Response:
         """End a session."""
@@ -328,8 +326,7 @@ class Sessions:
         full = len(self.table) >= self._limits.max_sessions
         if full and not unused:
             raise Refused(503, f"{self._limits.max_sessions} sessions are in use (max_sessions)")
-        session = HttpSession(self._endpoint, call.principal, self._limits.max_in_flight)
-        session.used = self._now()
+        session = HttpSession(self._endpoint, call.principal, self._limits.max_in_flight, self._now())
         self.table[session.id] = session
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

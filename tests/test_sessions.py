@@ -227,7 +227,7 @@ def test_ids_cannot_be_guessed() -> None:
 
 async def _many_ids() -> set[str]:
     endpoint = Site().endpoint
-    return {HttpSession(endpoint, None, 1).id for _ in range(10_000)}
+    return {HttpSession(endpoint, None, 1, 0).id for _ in range(10_000)}
 
 
 @pytest.mark.parametrize("params", [{}, {"protocolVersion": 5}, {"protocolVersion": LEGACY, "capabilities": 5}])
@@ -866,10 +866,34 @@ async def test_sessions_in_use_make_no_room(start: Start) -> None:
     assert browsers[0].id in site.sessions.table
 
 
-async def test_a_session_being_opened_is_in_use() -> None:
-    site = Site(max_sessions=1)
-    await asyncio.gather(*(Browser(site).open() for _ in range(5)), return_exceptions=True)
-    assert len(site.sessions.table) == 1
+async def test_room_is_not_made_by_what_has_just_come(start: Start) -> None:
+    site = Site(max_sessions=2)
+
+    @site.server.tool
+    async def stubborn() -> None:
+        try:
+            await site.gate().wait()
+        except asyncio.CancelledError:
+            site.ends.append("hard to end")
+            await site.gate().wait()
+
+    first = await Browser(site).open()
+    request = first.request(call("stubborn"))
+    start(site, request)
+    await becomes(lambda: site.gates)
+    request.hang_up()
+    await becomes(lambda: not site.session.users)
+    site.clock.time += 1
+    second = await Browser(site).open()
+    site.clock.time += 1
+    third, fourth = Browser(site), Browser(site)
+    opening = asyncio.ensure_future(third.open())
+    await becomes(lambda: site.ends)  # the first makes room, and takes its time
+    await fourth.open()
+    site.gate().set()
+    await opening
+    assert set(site.sessions.table) == {third.id, fourth.id}
+    assert second.id not in site.sessions.table
 
 
 # --- sessions end --------------------------------------------------------------------------------
@@ -950,7 +974,9 @@ async def test_closing_lets_work_be_done(start: Start) -> None:
     tasks = [start(site, request) for request in (browser.request(call("wait")), reading)]
     await becomes(lambda: site.ends and reading.streamed)
     closing = asyncio.ensure_future(site.sessions.close())
-    await asyncio.sleep(0)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert site.ends == ["begun"]
     site.gate().set()
     assert body_of(await tasks[0])["result"]["content"][0]["text"] == "waited for ''"
     await closing
