@@ -6,7 +6,8 @@ Read the files in this order; each adds one idea to those before it, and imports
     The wire       stream  stdio  sse  headers  streamable_http  sessions  http_server  http_client
                    http_transport
     The protocol   json_schema  uri_template  signature  content  request_state  context  listener
-                   features  catalogue  server  targets  connection  subscription  client
+                   features  catalogue  server
+    The other end  targets  connection  questions  subscription  cache  client
     The doors      serving  terminal  __main__
 
     from mcp_min import Server

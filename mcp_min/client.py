@@ -1,47 +1,66 @@
 """The same from the other end: one method per MCP request, both eras.
 
-`server.py` answers; a `Client` asks. `connection.py` has found out which era the server lives in, and
-this file hides the difference: questions of the server reach the same callbacks, whether they come as
-requests on a legacy connection or inside an `input_required` result.
+`server.py` answers; a `Client` asks. It keeps one connection open, opens another when that one is
+lost, repeats what can be repeated without harm, and hides the difference between the eras: questions
+of the server reach the same callbacks, whether they come as requests on a legacy connection or
+inside an `input_required` result.
 
-Spec: 2026-07-28 basic/patterns/mrtr, basic/patterns/subscriptions, server/*; 2025-11-25 client/*, server/*.
-Wire: ← {"id":1,"result":{"resultType":"input_required","inputRequests":{"1":{"method":"elicitation/create", …}}}}
-      → {"id":2,"method":"tools/call","params":{…,"inputResponses":{"1":{"action":"accept","content":{…}}}}}
+Spec: 2026-07-28 server/*, client/*, basic/patterns/mrtr, basic/patterns/subscriptions,
+      server/utilities/caching; 2025-11-25 server/*, client/*.
+Wire: → {"id":2,"method":"tools/call","params":{"name":"greet","arguments":{},"_meta":{…}}}
+      ← {"id":2,"result":{"resultType":"input_required","requestState":"eyJ…",
+         "inputRequests":{"1":{"method":"elicitation/create","params":{…}}}}}
+      → {"id":3,"method":"tools/call","params":{"name":"greet","arguments":{},"requestState":"eyJ…",
+         "inputResponses":{"1":{"action":"accept","content":{…}}},"_meta":{…}}}
+
+The client owns its connection; `close` leaves nothing behind.
 
 Deliberately absent: a model and a user. Callbacks bring them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import asyncio
+import logging
+import random
+from asyncio import sleep
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from . import spec
-from .connection import Connection
-from .dispatcher import Call, Handler
-from .jsonrpc import INVALID_REQUEST, METHOD_NOT_FOUND, Message, Params, Result, RpcError
+from .cache import CACHED, Cache
+from .connection import Connection, Timeouts, invalid_result, member
+from .dispatcher import Call, Dispatcher, Handler
+from .json_schema import Schema
+from .jsonrpc import ConnectionClosed, Message, Params, Result, RpcError
 from .peer import OnProgress, call_back
-from .subscription import Subscription
+from .questions import Callback, Questions
+from .subscription import HEARD, Subscriptions
 from .targets import Target
 
-Callback = Callable[[Params], Any]
+logger = logging.getLogger("mcp_min")
 
-HEARD = (*spec.CHANGES.values(), spec.RESOURCE_UPDATED, "notifications/subscriptions/acknowledged")
 MAX_INPUT_ROUNDS = 32  # of one request
-MAX_PAGES = 10_000  # of one list
+MAX_PAGES = 1000  # of one list
+MAX_PAUSE = 30.0  # seconds before a request is repeated; a server that wants more is left alone
+INFO = {"name": "mcp_min", "version": "0.1.0"}
+# What may be sent again when nobody knows whether the server has acted on it.
+REPEATABLE = spec.CACHEABLE | {"ping", "prompts/get", "completion/complete", "logging/setLevel"}
 
 
-class Client(Connection):
+class Client:
     """A connection to one server: `async with Client(target) as client`.
 
     target: a command as a list, StdioServerParameters, a URL, a Server (in memory), or a Transport.
     on_elicit(params), on_sample(params): answer the server's questions with a result of the specification;
     roots: a list, or a function that returns one; on_log(params); on_message(direction, message) sees
     every message, direction is "→" or "←". All may be `def` or `async def`, and each that is given
-    declares its capability; `capabilities` adds to those, for example {"sampling": {"tools": {}}}.
+    declares its capability; `capabilities` replaces those, for example {"sampling": {"tools": {}}}.
     timeout: seconds without answer or progress; max_timeout: seconds in all; None waits for ever.
-    retries: how often a lost connection is opened again, with growing pauses.
-    protocol_version: skip the search for the server's era. headers, auth: of HTTP.
+    retries: how often what has failed is repeated where that can do no harm, after growing pauses.
+    cache: keep lists and resources for as long as the server says that they are fresh.
+    protocol_version: skip the search for the server's era. headers, http: of HttpTransport.
     """
 
     def __init__(
@@ -60,37 +79,90 @@ class Client(Connection):
         timeout: float | None = 60,
         max_timeout: float | None = 3600,
         retries: int = 3,
+        cache: bool = False,
         **transport_options: Any,
     ) -> None:
-        self._methods: dict[str, Handler] = {"ping": _pong}
-        self._questions: dict[str, Callable[[Params], Awaitable[Result]]] = {}
-        self._subscriptions: list[Subscription] = []
-        declared: dict[str, Any] = {"extensions": extensions} if extensions else {}
-        answers = {"elicitation/create": on_elicit, "sampling/createMessage": on_sample, "roots/list": _listed(roots)}
-        for method, callback in answers.items():
-            if callback is not None:
-                declared[spec.CLIENT_CAPABILITY_OF[method]] = {}
-                self._answers(method, callback)
-        self._methods |= {} if on_log is None else {"notifications/message": _handler(on_log)}
-        self._methods |= {method: self._hear(method) for method in HEARD}
-        super().__init__(
-            target,
-            self._methods,
-            declared=declared | (capabilities or {}),
-            client_info=client_info,
-            protocol_version=protocol_version,
-            timeouts={"timeout": timeout, "max_timeout": max_timeout},
-            retries=retries,
-            on_message=on_message,
-            transport_options=transport_options,
-        )
+        if protocol_version is not None and protocol_version not in spec.SUPPORTED:
+            raise ValueError(f"protocol_version {protocol_version!r}: there are {', '.join(spec.SUPPORTED)}")
+        self.protocol_version = protocol_version
+        self.server_info: dict[str, Any] = {}
+        self.capabilities: dict[str, Any] = {}
+        self.instructions: str | None = None
+        self._questions = Questions(on_elicit, on_sample, roots, capabilities, extensions)
+        declared = self._questions.capabilities
+        self._meta: dict[str, Any] = {spec.CLIENT_INFO: client_info or INFO, spec.CLIENT_CAPABILITIES: declared}
+        self._timeouts: Timeouts = {"timeout": timeout, "max_timeout": max_timeout}
+        dispatch = Dispatcher(self._handlers(on_log)).dispatch
+        self._connect = partial(Connection, target, transport_options, dispatch, self._meta, on_message)
+        self._wanted = protocol_version
+        self._retries = retries
+        self._remote = isinstance(target, str)
+        self._cache = Cache() if cache else None
+        self._outputs: dict[str, Any] = {}  # tool name: its output schema, as listed or ready to check with
+        self._subscriptions = Subscriptions()
+        self._connection: Connection | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    # --- the connection --------------------------------------------------------------------------
 
     async def __aenter__(self) -> Client:
-        await self._patiently(None, {}, {})
+        self._closing = None
+        try:
+            await self._send(None, {}, {})
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; a child process is gone when this returns. Any task may call it, more than once."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        await asyncio.wait([self._closing])  # and when cancelled, it goes on by itself
+
+    async def _close(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def _connected(self) -> Connection:
+        if self._closing is not None:
+            raise ConnectionClosed("the client is closed")
+        if self._connection is None or self._connection.peer.closed:
+            if self._opening is None:
+                # A task of its own: many may wait for it, and any of them may be cancelled.
+                self._opening = asyncio.get_running_loop().create_task(self._open())
+            opening = self._opening
+            await asyncio.wait([opening])
+            if opening.cancelled():
+                raise ConnectionClosed("the client was closed")
+            opening.result()
+        assert self._connection is not None
+        return self._connection
+
+    async def _open(self) -> None:
+        try:
+            if self._connection is not None:
+                await self._connection.close()
+            connection = self._connect()
+            await connection.open(self._wanted, self._timeouts)
+            self._connection = connection
+            self.protocol_version = connection.version
+            self.server_info, self.capabilities = connection.server_info, connection.capabilities
+            self.instructions = connection.instructions
+            self._outputs = {}
+            if self._cache is not None:
+                self._cache.drop("")
+            if spec.LOG_LEVEL in self._meta and not connection.modern:  # which the session before had been told
+                await connection.request("logging/setLevel", {"level": self._meta[spec.LOG_LEVEL]}, **self._timeouts)
+        finally:
+            self._opening = None
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -104,73 +176,97 @@ class Client(Connection):
     ) -> Result:
         """Send any request and return its result, after as many rounds of input as the server wants.
 
-        timeout is in seconds, by default the client's. Raises RpcError, ConnectionClosed or TimeoutError;
-        on timeout or cancellation the server is told, and may have acted.
+        timeout is in seconds, by default the client's; math.inf for none. Raises RpcError, ConnectionClosed
+        or TimeoutError, and what a callback raises that was asked for input. On timeout or cancellation the
+        server is told, and may have acted.
         """
-        options = self._timeouts | ({} if timeout is None else {"timeout": timeout}) | {"on_progress": on_progress}
-        params = params or {}
-        asked = params
+        options: dict[str, Any] = {**self._timeouts, "on_progress": on_progress}
+        if timeout is not None:
+            options["timeout"] = timeout
+        params = asked = params or {}
+        cache = self._cache if method in CACHED else None
+        if cache is not None:
+            found = cache.find(method, params, await self._identity())
+            if found is not None:
+                return found
+        changes = 0 if cache is None else cache.changes
         for _ in range(MAX_INPUT_ROUNDS):
-            result = await self._patiently(method, asked, options)
+            result = await self._send(method, asked, options)
             kind = result.get("resultType", "complete")  # MUST treat an absent one as "complete"
-            if kind == "input_required" and method in spec.INPUT_METHODS and self.protocol_version in spec.MODERN:
-                # MUST echo requestState exactly, and MUST NOT include one that was not given (basic/patterns/mrtr).
-                state = {"requestState": result["requestState"]} if "requestState" in result else {}
-                asked = params | {"inputResponses": await self._answer_all(result.get("inputRequests", {}))} | state
-            elif kind == "complete" or self.protocol_version not in spec.MODERN or "extensions" in self._declared:
+            if kind == "complete" or self.protocol_version in spec.LEGACY:
+                if cache is not None and asked is params:
+                    cache.keep(method, params, result, changes)
+                return result
+            if kind == "input_required" and method in spec.INPUT_METHODS:
+                asked = params | await self._questions.inputs(result)
+            elif "extensions" in self._meta[spec.CLIENT_CAPABILITIES]:
                 return result
             else:
                 # MUST be considered invalid (2026-07-28 basic#resulttype).
-                raise RpcError(INVALID_REQUEST, "Invalid result", {"details": f"unknown resultType {kind!r}"})
-        raise RpcError(INVALID_REQUEST, "Invalid result", {"details": f"input asked for {MAX_INPUT_ROUNDS} times"})
+                raise invalid_result(f"the resultType {kind!r:.50} is not known")
+        raise invalid_result(f"input was asked for {MAX_INPUT_ROUNDS} times")
 
-    async def _answer_all(self, questions: dict[str, Any]) -> dict[str, Result]:
-        answers = {}
-        for key, question in questions.items():
-            answer = self._questions.get(question["method"])
-            if answer is None:
-                details = f"the server asks for {question['method']}, which this client did not declare"
-                raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": details})
-            answers[key] = await answer(question.get("params", {}))
-        return answers
+    async def _identity(self) -> object:
+        identity = getattr(self._connection and self._connection.transport, "identity", None)  # HTTP has one
+        return None if identity is None else await identity()
 
-    def _answers(self, method: str, callback: Callback) -> None:
-        async def answer(params: Params) -> Result:
-            value = callback(params)
-            value = await value if isinstance(value, Awaitable) else value
-            return {"roots": list(value)} if method == "roots/list" else value
+    async def _send(self, method: str | None, params: Params, options: dict[str, Any]) -> Result:
+        """Send one request, or with None only connect; again after a pause where that can do no harm."""
+        attempt = 0
+        while True:
+            connection = None
+            try:
+                connection = await self._connected()
+                return {} if method is None else await connection.request(method, params, **options)
+            except (ConnectionClosed, RpcError) as problem:
+                attempt += 1
+                pause = self._pause(problem, attempt, method if connection is not None else None)
+                if pause is None:
+                    raise
+                logger.warning("%s: %s; again in %.1f s", method or "connecting", problem, pause)
+            await sleep(pause)
 
-        async def handler(params: Params, call: Call) -> Result:
-            return await answer(params)
-
-        self._questions[method] = answer
-        self._methods[method] = handler
+    def _pause(self, problem: Exception, attempt: int, method: str | None) -> float | None:
+        """Return the seconds until `method`, or with None the connecting, may be repeated; None when it may not."""
+        # Of HTTP's errors: how long to wait, where a status passes by itself, and whether the server has the request.
+        wait, sent = getattr(problem, "retry_after", None), getattr(problem, "sent", True)
+        if attempt > self._retries or self._closing is not None or (isinstance(problem, RpcError) and wait is None):
+            return None
+        # A child that dies at its start will not do better; a server on the network may be starting.
+        harmless = (method in REPEATABLE or not sent) if method else self._remote
+        pause = max(wait or 0.0, random.uniform(0.05, 0.1) * 2**attempt)
+        return pause if harmless and pause <= MAX_PAUSE else None
 
     async def _pages(self, method: str, kind: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
         params: Params = {}
         for _ in range(MAX_PAGES):
             page = await self.request(method, params)
-            items += page.get(kind, [])
+            found = member(page, kind, list)
+            if not all(isinstance(item, dict) for item in found):
+                raise invalid_result(f"{kind} must hold objects only")
+            items += found
             if page.get("nextCursor") is None:  # "" is a cursor like any other (server/utilities/pagination)
                 return items
             params = {"cursor": page["nextCursor"]}
-        raise RpcError(INVALID_REQUEST, "Invalid result", {"details": f"{method} has more than {MAX_PAGES} pages"})
+        raise invalid_result(f"{method} has more than {MAX_PAGES} pages")
 
     async def list_tools(self) -> list[dict[str, Any]]:
-        """Every tool of the server, from every page."""
-        return await self._pages("tools/list", "tools")
+        """Return every tool of the server, from every page."""
+        tools = await self._pages("tools/list", "tools")
+        self._outputs = {str(tool.get("name")): tool.get("outputSchema") for tool in tools}
+        return tools
 
     async def list_resources(self) -> list[dict[str, Any]]:
-        """Every resource of the server, from every page."""
+        """Return every resource of the server, from every page."""
         return await self._pages("resources/list", "resources")
 
     async def list_resource_templates(self) -> list[dict[str, Any]]:
-        """Every resource template of the server, from every page."""
+        """Return every resource template of the server, from every page."""
         return await self._pages("resources/templates/list", "resourceTemplates")
 
     async def list_prompts(self) -> list[dict[str, Any]]:
-        """Every prompt of the server, from every page."""
+        """Return every prompt of the server, from every page."""
         return await self._pages("prompts/list", "prompts")
 
     async def call_tool(
@@ -181,9 +277,37 @@ class Client(Connection):
         timeout: float | None = None,
         on_progress: OnProgress | None = None,
     ) -> Result:
-        """Call a tool: {"content": […], "structuredContent": …, "isError": …}. A tool that fails raises nothing."""
+        """Call a tool: {"content": […], "structuredContent": …, "isError": …}. A tool that fails raises nothing.
+
+        Raises as `request` does, and RpcError for data that is not as the list of tools, if it was asked for, says.
+        """
         params = {"name": name, "arguments": arguments or {}}
-        return await self.request("tools/call", params, timeout=timeout, on_progress=on_progress)
+        call = partial(self.request, "tools/call", params, timeout=timeout, on_progress=on_progress)
+        try:
+            result = await call()
+        except RpcError as problem:
+            if problem.code != spec.HEADER_MISMATCH:
+                raise
+            # SHOULD look which arguments are headers too, then retry (2026-07-28 streamable-http#client-behavior).
+            if self._cache is not None:
+                self._cache.drop("tools")
+            await self.list_tools()
+            result = await call()
+        self._check_output(name, result)
+        return result
+
+    def _check_output(self, name: str, result: Result) -> None:
+        """SHOULD validate structured results against the tool's schema (server/tools#output-schema)."""
+        schema = self._outputs.get(name)
+        if isinstance(schema, dict):
+            try:
+                schema = self._outputs[name] = Schema(schema)
+            except ValueError as error:
+                logger.debug("the output of %s cannot be checked: %s", name, error)
+        if isinstance(schema, Schema) and "structuredContent" in result and not result.get("isError"):
+            errors = schema.errors(result["structuredContent"], "structuredContent")
+            if errors:
+                raise invalid_result(f"{name}: {errors[0]}")
 
     async def read_resource(self, uri: str) -> Result:
         """Read a resource: {"contents": [{"uri": …, "mimeType": …, "text" or "blob": …}]}."""
@@ -202,75 +326,43 @@ class Client(Connection):
 
     async def ping(self) -> None:
         """Return when the server has answered; the modern era has no `ping`, and `server/discover` serves."""
-        await self.request("server/discover" if self.protocol_version in spec.MODERN else "ping")
+        await self.request("ping" if self.protocol_version in spec.LEGACY else "server/discover")
 
     async def set_log_level(self, level: str) -> None:
         """Want log messages of this level and above: on this connection, or, in the modern era, with each request."""
-        self._log_level = level
-        if self.protocol_version not in spec.MODERN:
+        self._meta[spec.LOG_LEVEL] = level
+        if self.protocol_version in spec.LEGACY:
             await self.request("logging/setLevel", {"level": level})
 
-    # --- listening -------------------------------------------------------------------------------
+    # --- hearing ---------------------------------------------------------------------------------
 
-    async def listen(
+    def _handlers(self, on_log: Callback | None) -> dict[str, Handler]:
+        async def log(params: Params, call: Call) -> Result:
+            return {} if on_log is None else await call_back(on_log, params)
+
+        handlers: dict[str, Handler] = dict.fromkeys(HEARD, self._hear) | self._questions.handlers()
+        return handlers | {"ping": _pong, "notifications/message": log}
+
+    async def _hear(self, params: Params, call: Call) -> Result:
+        method = call.message["method"]
+        if self._cache is not None:
+            self._cache.drop(method.split("/")[1])
+        self._subscriptions.hear(method, params)
+        return {}
+
+    def listen(
         self, *, tools: bool = False, prompts: bool = False, resource_list: bool = False, resources: Iterable[str] = ()
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         """Yield change notifications as they come: {"method": "notifications/resources/updated", "params": {"uri": …}}.
 
         resources: the URIs whose updates are wanted; resource_list: changes of the list itself. Changes that
         come while the caller is busy are kept, each once. Ends when the server ends the subscription,
         raises ConnectionClosed when the connection breaks; leaving the loop cancels the subscription.
         """
-        wanted = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resource_list}
-        uris = list(resources)
-        peer = await self._open()
-        modern = self.protocol_version in spec.MODERN
-        subscription = Subscription({spec.CHANGES[key] for key, want in wanted.items() if want}, set(uris))
-        self._subscriptions.append(subscription)
-        try:
-            if modern:
-                subscription.id = peer.new_id()
-                filter = {key: True for key, want in wanted.items() if want}
-                params = self._stamped({"notifications": filter | ({"resourceSubscriptions": uris} if uris else {})})
-                request = peer.request("subscriptions/listen", params, id=subscription.id)
-            else:
-                for uri in uris:
-                    await self.request("resources/subscribe", {"uri": uri})
-                request = peer.wait_closed()
-            subscription.ends_with(request)
-            async for message in subscription.changes():
-                yield message
-        finally:
-            self._subscriptions.remove(subscription)
-            await subscription.close()
-            if not modern and not peer.closed:
-                for uri in uris:
-                    await self.request("resources/unsubscribe", {"uri": uri})
-
-    def _hear(self, method: str) -> Handler:
-        async def hear(params: Params, call: Call) -> Result:
-            id = params.get("_meta", {}).get(spec.SUBSCRIPTION_ID)
-            message = {"method": method, "params": {key: value for key, value in params.items() if key != "_meta"}}
-            for subscription in self._subscriptions:
-                subscription.add(id, message)
-            return {}
-
-        return hear
-
-
-def _handler(callback: Callback) -> Handler:
-    async def handler(params: Params, call: Call) -> Result:
-        await call_back(callback, params)
-        return {}
-
-    return handler
+        lists = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resource_list}
+        wanted = [key for key, want in lists.items() if want]
+        return self._subscriptions.listen(self._connected, wanted, list(resources))
 
 
 async def _pong(params: Params, call: Call) -> Result:
     return {}
-
-
-def _listed(roots: Any) -> Callback | None:
-    if roots is None:
-        return None
-    return lambda params: roots() if callable(roots) else roots

@@ -1,8 +1,9 @@
 """The client's end of Streamable HTTP, and of HTTP+SSE before it: messages out as POSTs, messages in from answers.
 
 `http_client.py` moves bytes; here they become a transport like any other. Every message goes out as
-a POST of its own, and what comes back, as JSON or as events, from that answer or from a standing
-stream, is read in the order of its arrival.
+a POST of its own, in the task that writes it: a request has been written when its answer has been
+read, and who cancels the write closes the response. What comes back, as JSON or as events, from that
+response or from a standing stream, is read in the order of its arrival.
 
 Spec: 2026-07-28 basic/transports/streamable-http; 2025-11-25 basic/transports#streamable-http;
       2024-11-05 basic/transports#http-with-sse.
@@ -10,7 +11,7 @@ Wire: → POST /mcp, Mcp-Session-Id, MCP-Protocol-Version {"jsonrpc":"2.0","id":
       ← 200 text/event-stream   id: 3-1 ⏎ retry: 500 ⏎ data: {"jsonrpc":"2.0", …}
       → GET /mcp, Last-Event-ID: 3-1                       when the stream ends before the answer
 
-A transport owns its HTTP client, one task per POST that is being answered, and one for the standing stream.
+A transport owns its HTTP client, the responses being read, and one task for the standing stream.
 
 Deliberately absent: authorization. A `headers` function brings it.
 """
@@ -18,8 +19,10 @@ Deliberately absent: authorization. A `headers` function brings it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import logging
+from asyncio import sleep
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import urljoin
@@ -31,41 +34,63 @@ from .jsonrpc import ConnectionClosed, Message, RequestId, RpcError
 
 logger = logging.getLogger("mcp_min")
 
-RETRY = 1.0  # seconds before a lost stream is asked for again, where the server names none
-MAX_RESUMPTIONS = 10  # of one stream, without an event between them
-DELETE_TIMEOUT = 2.0  # seconds for the goodbye to a session
+MAX_UNREAD = 256  # messages that wait for `read`; past it, responses are read no further
+RETRY = 1.0  # seconds before a stream that has ended is asked for again, where the server names none
+MAX_SILENT = 10  # streams in a row without an event, until their request is given up
+MAX_DOUBLINGS = 5  # of the pause before the next stream, one for each of those
+ACCEPTED = 30.0  # seconds in which a server must take what it need not answer
+GOODBYE = 2.0  # seconds for the DELETE of a session, and for the rest of a stream after its answer
+ENDPOINT_TIMEOUT = 10.0  # seconds in which an HTTP+SSE server must say where to post
 ACCEPT = "application/json, text/event-stream"  # MUST list both
+# What a server says that may not say it a moment later.
+BUSY = frozenset({429, 502, 503, 504})
 
 HeaderSource = Mapping[str, str] | Callable[[], Any]
 
 
-class _Lost(ConnectionClosed):
-    """One request's answer will not come. sent: False when the server cannot have seen the request."""
+class Lost(ConnectionClosed):
+    """No usable answer will come. sent: False when the server has not taken the request, which may be sent again."""
 
-    def __init__(self, text: str, *, sent: bool) -> None:
+    def __init__(self, text: str, *, sent: bool = True) -> None:
         super().__init__(text)
         self.sent = sent
+
+
+class Refused(RpcError):
+    """An HTTP status that carried no answer. `code` is the status, positive, so that no peer's error looks like it.
+
+    retry_after: seconds until it is worth another try, None when it never is. sent: as for Lost.
+    """
+
+    def __init__(self, response: Response, message: str, data: Any = None) -> None:
+        status, wait = response.status, response.headers.get("retry-after", "")
+        super().__init__(status, message, data)
+        told = wait.isascii() and wait.isdigit() and len(wait) < 10
+        self.retry_after = (float(wait) if told else 0.0) if status in BUSY else None
+        # Only the server itself asks to be left alone for a while; other 5xx may come from between.
+        self.sent = not (status == 429 or (status == 503 and told))
 
 
 class HttpTransport:
     """One server at one URL.
 
     headers: sent with every request; a mapping, or a function (`def` or `async def`) that returns one
-    and is asked again after each 401. http: an HttpClient with other limits, timeouts or certificates.
+    and is asked again after a 401. http: an HttpClient with other limits, timeouts or certificates.
     """
 
     def __init__(self, url: str, *, headers: HeaderSource | None = None, http: HttpClient | None = None) -> None:
         split_url(url)  # raises ValueError now and not with the first message
         self.url = url
-        # Told of a request whose answer will not come, where the connection as a whole goes on.
-        self.on_lost: Callable[[RequestId, ConnectionClosed], None] = lambda id, reason: None
-        self._headers = headers or {}
-        # A head may take as long as the tool; how long that is allowed to be is the caller's affair.
-        self._http = http or HttpClient(timeouts=Timeouts(head=None))
-        self._arrived: asyncio.Queue[Message | ConnectionClosed | None] = asyncio.Queue()
-        self._tasks: dict[Any, asyncio.Task[None]] = {}  # by request id; others under names of their own
+        self._headers = headers if callable(headers) else _lowered(headers or {})
+        # An answer may take as long as the tool; how long that is allowed to be is the caller's affair.
+        self._http = http or HttpClient(timeouts=Timeouts(head=None, read=None))
+        self._arrived: asyncio.Queue[Any] = asyncio.Queue(MAX_UNREAD)
+        # Takes an answer that came whole; may be replaced by what saves it the way through `read`.
+        self.answered: Callable[[Message], Coroutine[Any, Any, None]] = self._arrived.put
+        self._writing: set[asyncio.Timeout] = set()  # by which `close` ends what is being written
+        self._tasks: set[asyncio.Task[None]] = set()  # the standing stream, and rests of others
         self._session: str | None = None
-        self._version: str | None = None  # negotiated by `initialize`
+        self._version: str | None = None  # that `initialize` has settled; None in the modern era
         self._mirrored: dict[str, mcp_headers.Mirrored] = {}  # tool name: arguments that are headers too
         self._closed = False
 
@@ -78,219 +103,285 @@ class HttpTransport:
             yield item
 
     async def write(self, message: Any) -> None:
-        """Start the POST of a message; what it brings comes by `read`, what goes wrong by `on_lost`."""
+        """POST a message; for a request, until its answer has come, which `read` yields.
+
+        Raises ConnectionClosed when none will come, RpcError for a status that says so, and what a
+        `headers` function raises. Cancelled, it closes the response; the server may have acted.
+        """
         if self._closed:
             raise ConnectionClosed("the transport is closed")
         body = jsonrpc.encode(message)
-        method = message.get("method")
-        cancelled = message.get("params", {}).get("requestId") if method == "notifications/cancelled" else None
-        if cancelled is not None and self._version is None and cancelled in self._tasks:
-            # Closing the response is the signal in the modern era (2026-07-28 basic/patterns/cancellation).
-            self._tasks[cancelled].cancel()
-            return
-        id = message.get("id") if method is not None else None
-        self._start(id if id is not None else object(), self._post(message, body, id))
+        message = message if isinstance(message, dict) else {}
+        if message.get("method") == "notifications/cancelled" and self._version is None:
+            return  # closing the response was the signal (2026-07-28 basic/patterns/cancellation)
+        id = message.get("id") if "method" in message else None
+        scope = asyncio.timeout(ACCEPTED if id is None else None)
+        self._writing.add(scope)
+        try:
+            async with scope:
+                await self._post(message, body, id)
+        except (HttpError, TimeoutError) as error:
+            text = "the transport was closed" if self._closed else str(error) or f"not taken within {ACCEPTED} s"
+            raise Lost(text, sent=getattr(error, "sent", True)) from None
+        finally:
+            self._writing.discard(scope)
 
     async def close(self) -> None:
-        """End the session at the server, and every request."""
+        """End every request, and the session at the server."""
         if self._closed:
             return
         self._closed = True
-        tasks = list(self._tasks.values())
-        for task in tasks:
+        for scope in self._writing:
+            scope.reschedule(0)
+        for task in self._tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
         try:
+            if self._tasks:
+                await asyncio.wait(self._tasks)
             if self._session is not None:
-                async with asyncio.timeout(DELETE_TIMEOUT):
+                async with asyncio.timeout(GOODBYE):
                     (await self._request("DELETE", {})).close()
-        except (OSError, TimeoutError) as error:
+        except Exception as error:  # of the network, or of a `headers` function
             logger.debug("the session was left to expire: %s", error)
         finally:
             self._http.close()
+            while self._arrived.full():
+                self._arrived.get_nowait()
             self._arrived.put_nowait(None)
 
-    def _start(self, key: Any, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[key] = task
-        task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if self._closed:
+            task.cancel()
 
     # --- requests --------------------------------------------------------------------------------
 
+    async def identity(self) -> Mapping[str, str]:
+        """Return the headers that say who asks, names in lower case."""
+        if not callable(self._headers):
+            return self._headers
+        given = self._headers()
+        return _lowered(await given if inspect.isawaitable(given) else given)
+
     async def _request(self, verb: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        given = self._headers() if callable(self._headers) else self._headers
-        given = await given if inspect.isawaitable(given) else given
-        own = {"accept": ACCEPT} | ({} if body is None else {"content-type": "application/json"})
+        own = {"accept": ACCEPT} if body is None else {"accept": ACCEPT, "content-type": "application/json"}
         if self._session is not None:
             own[spec.SESSION_HEADER] = self._session
-        if self._version is not None:
+        if self._version:
             own[spec.VERSION_HEADER] = self._version
-        return await self._http.request(verb, self.url, {**own, **extra, **given}, body)
+        own.update(extra)
+        response = await self._http.request(verb, self.url, {**own, **await self.identity()}, body)
+        if response.status == 401 and callable(self._headers):
+            response.close()
+            response = await self._http.request(verb, self.url, {**own, **await self.identity()}, body)
+        return response
 
     async def _post(self, message: Message, body: bytes, id: RequestId | None) -> None:
-        try:
-            params = message.get("params", {})
-            modern = spec.PROTOCOL_VERSION in params.get("_meta", {})
-            mirrored = self._mirrored.get(str(params.get("name")), {}) if message.get("method") == "tools/call" else {}
-            extra = mcp_headers.request_headers(message, mirrored) if modern else {}
-            response = await self._request("POST", extra, body)
-            if response.status == 401 and callable(self._headers):
-                response.close()
-                response = await self._request("POST", extra, body)
-            self._session = response.headers.get(spec.SESSION_HEADER, self._session)
-            await self._take(response, message, id)
-            if message.get("method") == "notifications/initialized":
-                self._start("standing stream", self._stand())
-        except (HttpError, TimeoutError, ValueError) as error:
-            if id is None:
-                logger.warning("a message was lost: %s", error)
-                return
-            self.on_lost(id, _Lost(str(error), sent=getattr(error, "sent", True)))
+        method = message.get("method")
+        extra: Mapping[str, str] = {}
+        if self._version is None and method is not None:
+            mirrored = self._mirrored.get(message["params"].get("name"), {}) if method == "tools/call" else {}
+            extra = mcp_headers.request_headers(message, mirrored)
+        response = await self._request("POST", extra, body)
+        await self._take(response, message, id)
+        if method == "notifications/initialized":
+            self._start(self._stand())
 
     async def _take(self, response: Response, message: Message, id: RequestId | None) -> None:
-        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status == 404 and self._session is not None:
-            # MUST start a new session (2025-11-25 basic/transports#session-management).
-            self._session = None
-            self._arrived.put_nowait(ConnectionClosed("the server has ended the session (404)"))
-        elif kind == "text/event-stream" and response.status == 200:
+        """Read a response to its end, or to the answer that it is to bring. Raises Refused, Lost, HttpError."""
+        if response.status == 200 and _kind(response) == "text/event-stream":
             await self._follow(response, message, id)
-        else:
-            body = await response.read()
-            if id is not None:
-                self._arrived.put_nowait(self._answer(response, kind, body, message, id))
+            return
+        body = await response.read()
+        answer = None if id is None else self._answer(response, body, id)
+        if answer is not None:
+            await self.answered(self._learn(answer, message, response))
+        elif response.status >= 400:
+            logger.warning("the server did not take a message: HTTP %d %.200r", response.status, body)
 
-    def _answer(self, response: Response, kind: str, body: bytes, message: Message, id: RequestId) -> Message:
-        try:
-            if kind == "application/json":
+    def _answer(self, response: Response, body: bytes, id: RequestId) -> Message:
+        """Return the answer that a response is as a whole. Raises Refused, Lost."""
+        details = f"the server answered with {_kind(response) or 'no content type'}"
+        if _kind(response) == "application/json":
+            try:
                 answer = jsonrpc.decode(body)
-                # To `initialize`, these say that there is no such endpoint, whatever else they say.
-                absent = message.get("method") == "initialize" and response.status in (404, 405)
-                if response.status < 400 or ("error" in answer and not absent):
-                    # A refusal that came before the body was read has no id; it is this request's.
-                    return self._learn(answer | {"id": id}, message)
-            details = f"the server answered with {kind or 'no content type'}"
-        except RpcError as problem:
-            details = str(problem)
-        # Positive codes are HTTP's: no peer's error can be mistaken for them.
-        data = {"details": details}
-        if response.headers.get("retry-after", "").isdigit():
-            data["retryAfter"] = response.headers["retry-after"]
-        error = RpcError(response.status, f"HTTP {response.status} from {self.url}", data)
-        return jsonrpc.error(id, error)
+            except RpcError as problem:
+                raise self._refusal(response, f"HTTP {response.status} from {self.url}", problem.data) from None
+            if "method" not in answer and answer.get("id") == id:
+                return answer
+            # What was refused before its id was read has none. A modern error tells the era all the same.
+            if "error" in answer and answer.get("id") is None:
+                error = answer["error"]
+                if response.status < 400 or error["code"] in spec.MODERN_ERRORS:
+                    return answer | {"id": id}
+                raise self._refusal(response, error["message"], error.get("data"))
+            details = "the server answered another request"
+        raise self._refusal(response, f"HTTP {response.status} from {self.url}", {"details": details})
 
-    def _learn(self, answer: Message, message: Message) -> Message:
+    def _refusal(self, response: Response, message: str, data: Any = None) -> Exception:
+        if response.status == 404 and self._session is not None:
+            # MUST start a new session (2025-11-25 basic/transports#session-management): with a new connection.
+            ended = "the server has ended the session (404)"
+            self._start(self._arrived.put(ConnectionClosed(ended)))
+            return Lost(ended, sent=False)
+        return Refused(response, message, data)
+
+    def _learn(self, answer: Message, message: Message, response: Response) -> Message:
+        """Take from an answer what later requests need."""
         result, method = answer.get("result", {}), message.get("method")
-        if method == "initialize":
-            self._version = result.get("protocolVersion", self._version)
-        if method == "tools/list" and spec.PROTOCOL_VERSION in message["params"].get("_meta", {}):
-            result["tools"] = [tool for tool in result.get("tools", []) if self._is_valid(tool)]
+        if method == "initialize" and "error" not in answer:
+            self._version = str(result.get("protocolVersion"))
+            self._session = response.headers.get(spec.SESSION_HEADER)
+        if method == "tools/list" and self._version is None and isinstance(result.get("tools"), list):
+            result["tools"] = [tool for tool in result["tools"] if self._is_valid(tool)]
         return answer
 
-    def _is_valid(self, tool: dict[str, Any]) -> bool:
+    def _is_valid(self, tool: Any) -> bool:
         """MUST exclude a tool with an invalid `x-mcp-header`, SHOULD log a warning (2026-07-28 server/tools)."""
         try:
             self._mirrored[tool["name"]] = mcp_headers.mirrored_arguments(tool.get("inputSchema"))
-        except ValueError as error:
-            logger.warning("the tool %s is left out: %s", tool.get("name"), error)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            logger.warning("a tool is left out: %s: %.200r", error, tool)
             return False
         return True
 
     # --- event streams ---------------------------------------------------------------------------
 
-    async def _follow(self, response: Response, request: Message, id: RequestId | None) -> None:
-        """Read events until the answer to `id`; a stream that ends before is asked for again where it can be."""
-        resumptions, last_event_id, retry = 0, "", RETRY
+    async def _follow(self, response: Response | None, message: Message, id: RequestId | None) -> None:
+        """Read events until the answer to `id`; a stream that ends before is asked for again where that can help.
+
+        Without an id, for ever. Spec: 2025-11-25 basic/transports#resumability-and-redelivery.
+        Raises Refused, Lost, HttpError.
+        """
+        last_event_id, pause, silent = "", RETRY, 0
         while True:
             parser = sse.Parser()
             try:
-                async for chunk in response.chunks():
-                    for event in parser.feed(chunk):
-                        resumptions = 0
-                        if self._event(event.data, request, id):
-                            return
-            except HttpError as error:
+                response = response or await self._reopen(last_event_id)
+                events = _events(response, parser)
+                async for event in events:
+                    silent = 0
+                    if await self._deliver(event.data, message, id, response):
+                        self._start(_drain(events))
+                        return
+            except (HttpError, TimeoutError) as error:
                 logger.debug("a stream broke: %s", error)
-            finally:
-                response.close()
-            last_event_id = parser.last_event_id or last_event_id
-            retry = retry if parser.retry is None else parser.retry / 1000
-            resumptions += 1
-            if self._session is None or not last_event_id or resumptions > MAX_RESUMPTIONS:
-                if id is None:
-                    return
+            except asyncio.CancelledError:
+                if response is not None:
+                    response.close()
+                raise
+            response = None
+            if parser.last_event_id.isprintable():  # else it cannot be sent back
+                last_event_id = parser.last_event_id or last_event_id
+            pause = pause if parser.retry is None else parser.retry / 1000
+            if id is not None and (self._version is None or not last_event_id or silent == MAX_SILENT):
                 raise HttpError("the stream ended before the answer")
-            await asyncio.sleep(retry)
-            response = await self._request("GET", {"last-event-id": last_event_id})
-            if response.status != 200:
-                response.close()
-                raise HttpError(f"the stream cannot be resumed: HTTP {response.status}")
+            # MUST respect the retry field (2025-11-25 basic/transports#sending-messages-to-the-server).
+            await sleep(pause * 2 ** min(silent, MAX_DOUBLINGS))
+            silent += 1
 
-    def _event(self, data: str, request: Message, id: RequestId | None) -> bool:
+    async def _reopen(self, last_event_id: str) -> Response:
+        # UTF-8, says the standard of event streams; HTTP shows it as Latin-1.
+        extra = {"last-event-id": last_event_id.encode().decode("latin-1")} if last_event_id else {}
+        response = await self._request("GET", {"accept": "text/event-stream", **extra})
+        if response.status != 200 or _kind(response) != "text/event-stream":
+            response.close()
+            raise self._refusal(response, f"HTTP {response.status} from {self.url}: no event stream")
+        return response
+
+    async def _deliver(self, data: str, message: Message, id: RequestId | None, response: Response) -> bool:
+        """Pass on what an event holds. Returns whether it was the answer to `id`."""
         try:
-            message = jsonrpc.decode(data.encode())
+            found = jsonrpc.decode_any(data.encode())
         except RpcError as problem:
             logger.warning("skipped an event that is no message: %s", problem)
             return False
-        is_answer = id is not None and "method" not in message and message.get("id") == id
-        self._arrived.put_nowait(self._learn(message, request) if is_answer else message)
-        return is_answer
+        if id is None or isinstance(found, list) or "method" in found or found.get("id") != id:
+            await self._arrived.put(found)
+            return False
+        await self._arrived.put(self._learn(found, message, response))
+        return True
 
     async def _stand(self) -> None:
         """Hold the stream for what the server says unasked; a server may have none (405)."""
         try:
-            response = await self._request("GET", {"accept": "text/event-stream"})
-            if response.status == 200:
-                await self._follow(response, {}, None)
-            else:
-                response.close()
-        except (HttpError, TimeoutError) as error:
+            await self._follow(None, {}, None)
+        except (Refused, Lost) as error:
             logger.debug("no standing stream: %s", error)
+        # Whatever a `headers` function raises; here nobody else would hear of it.
+        except Exception:
+            logger.exception("no standing stream")
 
 
 class SseTransport(HttpTransport):
     """HTTP+SSE, the transport of 2024-11-05: one stream for everything that comes, and a URL to post to."""
 
     async def open(self) -> SseTransport:
-        """Open the stream and learn where to post. Raises HttpError, TimeoutError."""
-        response = await self._request("GET", {"accept": "text/event-stream"})
-        if response.status != 200 or "text/event-stream" not in response.headers.get("content-type", ""):
-            response.close()
-            raise HttpError(f"{self.url} opens no event stream: HTTP {response.status}", sent=False)
-        told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._start("stream", self._listen(response, told))
-        endpoint = urljoin(self.url, await told)
-        # A server may not send its client elsewhere with what was meant for itself.
-        if split_url(endpoint)[0] != split_url(self.url)[0]:
+        """Open the stream and learn where to post. Raises Refused, ConnectionClosed."""
+        self._version = ""  # it is older than the header that names it
+        try:
+            async with asyncio.timeout(ENDPOINT_TIMEOUT):
+                response = await self._reopen("")
+                told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+                self._start(self._listen(response, told))
+                endpoint = urljoin(self.url, await told)
+                # A server may not send its client elsewhere with what was meant for itself.
+                if split_url(endpoint)[0] != split_url(self.url)[0]:
+                    raise ValueError(f"the endpoint {endpoint} is of another origin")
+                self.url = endpoint
+        except BaseException as error:
             await self.close()
-            raise HttpError(f"the server's endpoint {endpoint} is of another origin")
-        self.url = endpoint
+            if isinstance(error, (HttpError, TimeoutError, ValueError)):
+                text = str(error) or f"no endpoint within {ENDPOINT_TIMEOUT} s"
+                raise Lost(f"HTTP+SSE at {self.url}: {text}", sent=False) from None
+            raise
         return self
 
     async def _listen(self, response: Response, told: asyncio.Future[str]) -> None:
-        parser = sse.Parser()
-        reason = ConnectionClosed("the server closed its event stream")
+        reason = "the server closed its event stream"
         try:
-            async for chunk in response.chunks():
-                for event in parser.feed(chunk):
-                    if event.event == "endpoint" and not told.done():
-                        told.set_result(event.data)
-                    else:
-                        self._event(event.data, {}, None)
-        except (HttpError, ValueError) as error:
-            reason = ConnectionClosed(str(error))
-        finally:
-            response.close()
-            if not told.done():
-                told.set_exception(HttpError(str(reason)))
-            self._arrived.put_nowait(reason)
+            async for event in _events(response, sse.Parser()):
+                if event.event != "endpoint":
+                    await self._deliver(event.data, {}, None, response)
+                elif not told.done():
+                    told.set_result(event.data)
+        except HttpError as error:
+            reason = str(error)
+        if not told.done():
+            told.set_exception(HttpError(reason))
+        await self._arrived.put(ConnectionClosed(reason))
 
     async def _take(self, response: Response, message: Message, id: RequestId | None) -> None:
-        body = await response.read()
-        if response.status >= 400 and id is not None:
-            kind = response.headers.get("content-type", "").partition(";")[0]
-            self._arrived.put_nowait(self._answer(response, kind, body, message, id))
+        if response.status < 400:
+            await response.read()  # "Accepted": the answer comes by the stream
+        else:
+            await super()._take(response, message, id)
 
-    def _learn(self, answer: Message, message: Message) -> Message:
-        return answer
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _kind(response: Response) -> str:
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _events(response: Response, parser: sse.Parser) -> AsyncIterator[sse.Event]:
+    try:
+        async for chunk in response.chunks():
+            for event in parser.feed(chunk):
+                yield event
+    except ValueError as error:
+        raise HttpError(str(error)) from None
+    finally:
+        response.close()
+
+
+async def _drain(events: AsyncIterator[sse.Event]) -> None:
+    """Read the end of a stream that has served its purpose, so that its connection can serve another request."""
+    with contextlib.suppress(HttpError, TimeoutError):
+        async with asyncio.timeout(GOODBYE):
+            async for _ in events:
+                pass

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
+import socket
+import stat
 import sys
 import threading
 import time
@@ -40,11 +43,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 THREADS = 32  # `def` handlers that run at once under `run`
 THREADS_DEADLINE = 0.2  # seconds that threads get to end, once all that can be answered has been
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 DEADLINE = 5.0  # seconds that HTTP requests in flight get at the end
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+# --- a program that is a server ------------------------------------------------------------------
 
 
 def run(server: Server, transport: str | None = None, **options: Any) -> None:
@@ -59,22 +64,30 @@ def run(server: Server, transport: str | None = None, **options: Any) -> None:
     name = transport or os.environ.get("TRANSPORT") or "stdio"
     if name not in _SERVE:
         raise ValueError(f"transport {name!r}: there are {', '.join(_SERVE)}")
+    serve = _SERVE[name]
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        asyncio.run(_run(_SERVE[name](server, **options)))
+        serving = serve(server, **options)
+        asyncio.run(_run(serving if name == "stdio" else _until_cancelled(serving), server.end_listeners))
     else:
-        raise RuntimeError(f"run() starts an event loop of its own; inside one, await serve_{name}(server)")
+        inside = f"await {serve.__name__}(…)" if name == "stdio" else f"async with {serve.__name__}(…)"
+        raise RuntimeError(f"run() starts an event loop of its own; inside one, {inside}")
 
 
-async def _run(serving: Awaitable[None]) -> None:
+async def _run(serving: Awaitable[None], before_stop: Callable[[], object] = lambda: None) -> None:
     loop = asyncio.get_running_loop()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix=_POOL)
     loop.set_default_executor(pool)
     task = asyncio.ensure_future(serving)
+
+    def stop() -> None:
+        before_stop()  # what would not end by itself
+        task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-            loop.add_signal_handler(number, task.cancel)
+            loop.add_signal_handler(number, stop)
     with contextlib.suppress(asyncio.CancelledError):
         await task
     pool.shutdown(wait=False, cancel_futures=True)
@@ -98,6 +111,16 @@ def _still_busy() -> bool:
     return any(thread.is_alive() for thread in threads)
 
 
+async def _until_cancelled(serving: contextlib.AbstractAsyncContextManager[Any]) -> None:
+    async with serving as listening:
+        where = getattr(listening, "url", None) or [each.getsockname() for each in listening.sockets]
+        print("listening on", where, file=sys.stderr)
+        await asyncio.Event().wait()
+
+
+# --- one connection ------------------------------------------------------------------------------
+
+
 async def serve(server: Server, transport: Transport) -> None:
     """Serve one connection over any transport until its client closes it."""
     await answer(transport, server.dispatch)
@@ -114,18 +137,38 @@ async def serve_stdio(server: Server, *, max_line: int = MAX_LINE, drain: float 
         await answer(LineTransport(stream, "answer", max_line), server.dispatch, drain=drain)
 
 
+# --- many connections ----------------------------------------------------------------------------
+
+
 @contextlib.asynccontextmanager
 async def serve_unix(server: Server, path: str, *, max_line: int = MAX_LINE) -> AsyncIterator[asyncio.Server]:
-    """Serve every client of a Unix socket while the `async with` lasts. Only the same user may connect."""
-    before = os.umask(0o177)
+    """Serve every client of a Unix socket while the `async with` lasts. Only the same user may connect.
+
+    Raises OSError where the path is taken; a socket that a killed server has left there is replaced.
+    """
+    listening = _bind_unix(path)
     try:
-        async with _listening(server, "answer", max_line, partial(asyncio.start_unix_server, path=path)) as listening:
-            os.umask(before)
-            yield listening
+        start = partial(asyncio.start_unix_server, sock=listening)
+        async with _listening(server, "answer", max_line, start) as serving:
+            yield serving
     finally:
-        os.umask(before)
+        listening.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
+
+
+def _bind_unix(path: str) -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode) and listening.connect_ex(path) == errno.ECONNREFUSED:
+                os.unlink(path)
+        listening.bind(path)
+        os.chmod(path, 0o600)  # before it listens, so that nobody can be faster
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 @contextlib.asynccontextmanager
@@ -145,8 +188,8 @@ async def serve_tcp(
     if host not in LOOPBACK and not allow_unauthenticated:
         raise ValueError(f"host {host!r}: anybody could call; give allow_unauthenticated=True, or serve HTTP with auth")
     start = partial(asyncio.start_server, host=host, port=port)
-    async with _listening(server, "close", max_line, start) as listening:
-        yield listening
+    async with _listening(server, "close", max_line, start) as serving:
+        yield serving
 
 
 @contextlib.asynccontextmanager
@@ -169,11 +212,15 @@ async def _listening(
         yield listening
     finally:
         listening.close()
+        server.end_listeners()
         for connection in connections:
             connection.cancel()
         if connections:
             await asyncio.wait(connections)
         await listening.wait_closed()
+
+
+# --- HTTP ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +252,7 @@ async def serve_http(
     `extras/auth.py`. ssl: for https. deadline: seconds that requests in flight get at the end.
     options: the fields of `streamable_http.Guards`, `sessions.SessionLimits` and `http_server.Limits`.
     Raises ValueError for an address beyond loopback without auth, unless allow_unauthenticated is
-    True, and TypeError for an option that there is not.
+    True, TypeError for an option that there is not, and OSError where the port is taken.
     """
     # Here and not at the top, so that a server on stdio loads none of it.
     from . import http_server, jsonrpc, sessions, streamable_http
@@ -214,7 +261,9 @@ async def serve_http(
         raise ValueError(f"host {host!r}: anybody could call; give auth=…, or allow_unauthenticated=True")
     limits = _take(options, http_server.Limits)
     session_limits = _take(options, sessions.SessionLimits)
-    guards = streamable_http.Guards(**options)
+    guards = _take(options, streamable_http.Guards)
+    if options:
+        raise TypeError(f"there is no option {', '.join(options)}")
     endpoint = streamable_http.Endpoint(server.dispatch, guards, auth)
     remembered = None if stateless else sessions.Sessions(endpoint, session_limits)
 
@@ -230,27 +279,20 @@ async def serve_http(
         yield HttpServing(url, listener.port, remembered)
     finally:
         server.end_listeners()
-        if remembered is not None:
-            await remembered.close(min(5.0, deadline))
-        await listener.close(deadline)
+        # Both at once: nobody new is let in while sessions wait for their answers.
+        ending = [] if remembered is None else [remembered.close(deadline)]
+        await asyncio.gather(listener.close(deadline), *ending)
 
 
-def _take(options: dict[str, Any], kind: type[T]) -> T:
-    names = [field.name for field in fields(kind) if field.name in options]  # type: ignore[arg-type]
+def _take(options: dict[str, Any], kind: Callable[..., T]) -> T:
+    names = [field.name for field in fields(kind) if field.init and field.name in options]  # type: ignore[arg-type]
     return kind(**{name: options.pop(name) for name in names})
 
 
-async def _until_stopped(serving: contextlib.AbstractAsyncContextManager[Any]) -> None:
-    async with serving as listening:
-        where = getattr(listening, "url", None) or [socket.getsockname() for socket in listening.sockets]
-        print("listening on", where, file=sys.stderr)
-        await asyncio.Event().wait()
-
-
-_SERVE: dict[str, Callable[..., Awaitable[None]]] = {
+_SERVE: dict[str, Callable[..., Any]] = {
     "stdio": serve_stdio,
-    "http": lambda server, **options: _until_stopped(serve_http(server, **options)),
-    "sse": lambda server, **options: _until_stopped(serve_http(server, **options)),
-    "unix": lambda server, **options: _until_stopped(serve_unix(server, **options)),
-    "tcp": lambda server, **options: _until_stopped(serve_tcp(server, **options)),
+    "http": serve_http,
+    "sse": serve_http,
+    "unix": serve_unix,
+    "tcp": serve_tcp,
 }

@@ -2,6 +2,8 @@
 
 `stream.py`, `stdio.py` and `http_transport.py` each know one way to a server; this file chooses.
 
+A server in memory is served by a task that the client's end of the connection owns.
+
 Deliberately absent: configuration files, which name targets; `extras` may read them.
 """
 
@@ -10,37 +12,46 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .stream import Transport, answer, memory_pair
+from .dispatcher import Dispatch
+from .stream import LineTransport, Transport, answer, memory_pair
 
 Target = Any  # a command, StdioServerParameters, a URL, a Server, or a Transport
 
-_serving: set[asyncio.Task[None]] = set()  # servers in memory; they end with their client's transport
 
+async def open_transport(target: Target, *, older: bool = False, **options: Any) -> Transport:
+    """Return the transport that a target needs; options are those of HttpTransport, older means HTTP+SSE.
 
-async def open_transport(target: Target, **options: Any) -> Transport:
-    """Return the transport that a target needs. Raises OSError when it cannot be opened, TypeError for no target.
-
-    options: of HttpTransport, for a URL; older for HTTP+SSE.
+    Raises OSError or RpcError when it cannot be opened, TypeError or ValueError for what is no target.
     """
     if isinstance(target, str):
         from .http_transport import HttpTransport, SseTransport  # only those who use HTTP load it
 
-        older = options.pop("older", False)
         return await SseTransport(target, **options).open() if older else HttpTransport(target, **options)
+    if options:
+        raise TypeError(f"{', '.join(options)}: for URLs only, and {target!r:.100} is none")
     if hasattr(target, "dispatch"):
-        ours, theirs = memory_pair()
-        serving = asyncio.create_task(answer(theirs, target.dispatch))
-        _serving.add(serving)
-        serving.add_done_callback(_serving.discard)
-        return ours
+        return MemoryTransport(target.dispatch)
     if hasattr(target, "read") and hasattr(target, "write"):
         given: Transport = target
         return given
     from . import stdio
 
-    if isinstance(target, (list, tuple)):
-        target = stdio.StdioServerParameters(target[0], list(target[1:]))
+    if isinstance(target, (list, tuple)) and target:
+        target = stdio.StdioServerParameters(target[0], target[1:])
     if not isinstance(target, stdio.StdioServerParameters):
-        kinds = "a command as a list, StdioServerParameters, a URL, a Server or a Transport"
-        raise TypeError(f"a client connects to {kinds}, not to {target!r:.100}")
+        kinds = "a command as a list, StdioServerParameters, a URL, a Server, or a Transport"
+        raise TypeError(f"a client connects to {kinds}, and not to {target!r:.100}")
     return await stdio.connect_stdio(target)
+
+
+class MemoryTransport(LineTransport):
+    """The client's end of a connection to a server in this process, which is served until this end closes."""
+
+    def __init__(self, dispatch: Dispatch) -> None:
+        ours, theirs = memory_pair()
+        super().__init__(ours.stream, "skip")
+        self._serving = asyncio.get_running_loop().create_task(answer(theirs, dispatch, drain=0))
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.wait([self._serving])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mcp_min import Client, ConnectionClosed, RpcError, Server, connection, serve_http, spec
+from mcp_min import Client, ConnectionClosed, RpcError, Server, client, connection, serve_http, spec
 from mcp_min.dispatcher import Call, Dispatcher
 from mcp_min.stream import LineTransport, answer, memory_pair
 
@@ -87,7 +87,7 @@ async def test_the_era_is_found(answers: dict[str, Any], version: str, heard: li
     ("answers", "problem"),
     [
         ({"server__discover": unsupported("2026-07-28")}, "Unsupported protocol version"),
-        ({"server__discover": unsupported("1999-01-01")}, "No protocol version in common"),
+        ({"server__discover": unsupported("1999-01-01")}, "Unsupported protocol version"),
         ({"server__discover": RpcError(spec.HEADER_MISMATCH, "Header mismatch")}, "Header mismatch"),
         ({"server__discover": {"supportedVersions": ["2099-01-01"]}}, "No protocol version in common"),
         ({"initialize": initialized("1999-01-01")}, "No protocol version in common"),
@@ -111,14 +111,6 @@ async def test_a_silent_server_is_a_legacy_one(monkeypatch: pytest.MonkeyPatch) 
     async with Client(server) as client:
         assert client.protocol_version == "2025-11-25"
         assert (client.server_info, client.instructions) == ({"name": "old"}, "i")
-
-
-async def test_a_legacy_target_is_remembered() -> None:
-    server = Scripted(server__discover=RpcError(-32601, "no"), initialize=initialized("2025-11-25"))
-    for heard in (["server__discover", "initialize"], ["initialize"]):
-        server.heard.clear()
-        async with Client(server):
-            assert server.heard == heard
 
 
 DIES = """
@@ -183,7 +175,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(connection.asyncio, "sleep", sleep)
+    monkeypatch.setattr(client, "sleep", sleep)
     return slept
 
 
@@ -208,42 +200,12 @@ async def test_what_is_not_tried_again(
             await (client.call_tool("add", {"a": 1, "b": 2}) if method == "tools/call" else client.list_tools())
 
 
-@pytest.mark.parametrize(
-    ("code", "data", "times", "least"),
-    [(429, {"retryAfter": "7"}, 3, 7), (503, None, 3, 0.1), (502, {}, 0, 0), (429, {"retryAfter": "999"}, 3, 30)],
-)
-async def test_a_busy_server_is_asked_again(
-    code: int, data: Any, times: int, least: float, pauses: list[float]
-) -> None:
-    server = Scripted(initialize=initialized("2025-11-25"), tools__call=RpcError(code, "busy", data))
-    async with Client(server) as client:
-        with pytest.raises(RpcError, match="busy"):
-            await client.call_tool("add")
-    assert len(pauses) == times
-    assert all(least <= pause <= max(least, 2) for pause in pauses)
-
-
 async def test_a_server_that_is_not_there_is_waited_for_only_on_the_network(pauses: list[float]) -> None:
     with pytest.raises(ConnectionClosed):
         await Client("http://127.0.0.1:9/mcp").__aenter__()
     assert len(pauses) == 3
     with pytest.raises(FileNotFoundError):
         await Client(["/nowhere/to/be/found"]).__aenter__()
-
-
-async def test_close_may_come_twice_and_a_closed_client_opens_again() -> None:
-    client = Client(Server("s"))
-    await client.close()
-    async with client:
-        await client.ping()
-    await client.close()
-    await client.ping()
-    await client.close()
-
-
-async def test_writing_without_a_connection() -> None:
-    with pytest.raises(ConnectionClosed, match="the client is closed"):
-        await Client(Server("s"))._write({})
 
 
 async def test_every_message_is_seen() -> None:
