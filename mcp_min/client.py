@@ -241,7 +241,13 @@ class Client:
         items: list[dict[str, Any]] = []
         params: Params = {}
         for _ in range(MAX_PAGES):
-            page = await self.request(method, params)
+            try:
+                page = await self.request(method, params)
+            except RpcError:
+                # SHOULD discard all pages when a cursor has become invalid (server/utilities/caching).
+                if self._cache is not None:
+                    self._cache.drop(method.split("/")[0])
+                raise
             found = member(page, kind, list)
             if not all(isinstance(item, dict) for item in found):
                 raise invalid_result(f"{kind} must hold objects only")
