@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .content import text as text
     from .context import Context as Context
     from .context import ToolError as ToolError
+    from .extras.config import load_config as load_config
     from .jsonrpc import ConnectionClosed as ConnectionClosed
     from .jsonrpc import RpcError as RpcError
     from .server import Server as Server
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .serving import serve_tcp as serve_tcp
     from .serving import serve_unix as serve_unix
     from .stdio import StdioServerParameters as StdioServerParameters
+    from .targets import HttpServerParameters as HttpServerParameters
 
 __version__ = "0.1.0"
 
@@ -53,6 +55,7 @@ _HOME = {
     "Client": "client",
     "ConnectionClosed": "jsonrpc",
     "Context": "context",
+    "HttpServerParameters": "targets",
     "RpcError": "jsonrpc",
     "Server": "server",
     "StdioServerParameters": "stdio",
@@ -60,6 +63,7 @@ _HOME = {
     "audio": "content",
     "embedded": "content",
     "image": "content",
+    "load_config": "extras.config",
     "resource_link": "content",
     "serve": "serving",
     "serve_http": "serving",

@@ -4,18 +4,33 @@
 
 A server in memory is served by a task that the client's end of the connection owns.
 
-Deliberately absent: configuration files, which name targets; `extras` may read them.
+Deliberately absent: configuration files, which name targets; `extras/config.py` reads them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from .dispatcher import Dispatch
 from .stream import LineTransport, Transport, answer, memory_pair
 
-Target = Any  # a command, StdioServerParameters, a URL, a Server, or a Transport
+Target = Any  # a command, StdioServerParameters, a URL, HttpServerParameters, a Server, or a Transport
+
+
+class HttpServerParameters(str):
+    """A URL that brings its headers along; wherever a URL is a target, this is one.
+
+    headers: sent with every request, unless a client is given others.
+    """
+
+    headers: Mapping[str, str]
+
+    def __new__(cls, url: str, headers: Mapping[str, str] | None = None) -> HttpServerParameters:
+        parameters = super().__new__(cls, url)
+        parameters.headers = dict(headers or {})
+        return parameters
 
 
 async def open_transport(target: Target, *, older: bool = False, **options: Any) -> Transport:
@@ -26,6 +41,8 @@ async def open_transport(target: Target, *, older: bool = False, **options: Any)
     if isinstance(target, str):
         from .http_transport import HttpTransport, SseTransport  # only those who use HTTP load it
 
+        if isinstance(target, HttpServerParameters):
+            options = {"headers": target.headers} | options
         return await SseTransport(target, **options).open() if older else HttpTransport(target, **options)
     if options:
         raise TypeError(f"{', '.join(options)}: for URLs only, and {target!r:.100} is none")

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -389,12 +388,43 @@ def test_serving_here(command: list[str], monkeypatch: pytest.MonkeyPatch) -> No
     ]
 
 
-def test_config(command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    config = SimpleNamespace(load_config=lambda path: {"demo": command[1:], "other": ["x"]})
-    monkeypatch.setitem(sys.modules, "mcp_min.extras.config", config)
-    assert main(["call", "add", "a=1", "--config", "mcp.json", "--server", "demo"]) == 0
-    assert main(["list", "--config", "mcp.json", "--server", "nobody"]) == 2
-    assert capsys.readouterr() == ("3\n", "error: --server: mcp.json has demo, other\n")
+CONFIG = """{
+  "mcpServers": { // as VS Code allows
+    "demo": {"command": %r, "args": ["server.py"]},
+    "unset": {"command": "x", "env": {"TOKEN": "${NOT_SET}"}},
+    "absent": {"command": "no-such-command"},
+  },
+}"""
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "out", "err"),
+    [
+        ("call add a=1 --config demo.json --server demo", 0, "3\n", ""),
+        ("list --config demo.json", 2, "", r"error: --server: demo\.json has demo, unset, absent\n"),
+        ("list --config demo.json --server nobody", 2, "", r"error: --server: demo\.json has demo, unset, absent\n"),
+        (
+            "list --config demo.json --server unset",
+            2,
+            "",
+            r"error: demo\.json: server 'unset': env\.TOKEN: .*NOT_SET\n",
+        ),
+        ("list --config demo.json --server absent", 2, "", "error: .*cannot start the server: .*'no-such-command'\n"),
+        ("list --config demo.json --server demo --header A:b", 2, "", "error: --header goes with --url\n"),
+        ("list --config text --server demo", 2, "", r"error: text: Expecting value: line 1 column 1 \(char 0\)\n"),
+        ("list --config mcp.json --server demo", 2, "", "error: mcp.json: it has neither mcpServers nor servers.*\n"),
+        ("list --config none.json --server demo", 2, "", "error: .*No such file or directory: 'none.json'\n"),
+        ("list --config none.json --url http://a", 2, "", "error: name one server: .*\n"),
+    ],
+)
+def test_config(
+    words: str, status: int, out: str, err: str, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("demo.json").write_text(CONFIG.replace("%r", json.dumps(sys.executable)))
+    assert main(words.split()) == status
+    shown = capsys.readouterr()
+    assert shown.out == out
+    assert re.fullmatch(err, shown.err)
 
 
 def test_a_copy_without_extras(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_min import Client, Server, StdioServerParameters, serve_http
+from mcp_min import Client, HttpServerParameters, Server, StdioServerParameters, serve_http
 from mcp_min.stream import LineTransport, memory_pair
 from mcp_min.targets import open_transport
 
@@ -56,6 +56,25 @@ async def test_a_url_of_the_older_transport() -> None:
 async def test_options_are_of_http() -> None:
     async with serve_http(server(), port=0) as http, Client(http.url, headers={"X-Mine": "1"}) as client:
         await client.ping()
+    with pytest.raises(TypeError, match="headers: for URLs only"):
+        await open_transport(["x"], headers={})
+
+
+async def test_a_url_that_brings_its_headers_along() -> None:
+    seen: list[Any] = []
+    demo = server()
+
+    @demo.middleware
+    async def see(call_next: Any, params: Any, ctx: Any) -> Any:
+        seen.append(ctx.call.headers["x-mine"])
+        return await call_next(params, ctx)
+
+    async with serve_http(demo, port=0) as http:
+        target = HttpServerParameters(http.url, {"X-Mine": "1"})
+        async with Client(target) as client, Client(target, headers={"X-Mine": "2"}) as other:
+            await client.list_tools()
+            await other.list_tools()
+            assert (client.protocol_version, set(seen)) == ("2026-07-28", {"1", "2"})
 
 
 @pytest.mark.parametrize("target", [5, None, object()])
