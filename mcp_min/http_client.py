@@ -230,8 +230,10 @@ class Response:
 
     async def _connect(self, proxy: Proxy | None) -> None:
         to, header = proxy or (self._origin, "")
+        # Cancelled in the moment that it is won, asyncio's race of addresses forgets its socket. No need for it here.
+        delay = None if to.host in LOOPBACK else HAPPY_EYEBALLS
         self._reader, self._writer = await asyncio.open_connection(
-            to.host, to.port, limit=MAX_HEAD, happy_eyeballs_delay=HAPPY_EYEBALLS
+            to.host, to.port, limit=MAX_HEAD, happy_eyeballs_delay=delay
         )
         self._open = True
         if self._origin.scheme == "https":

@@ -24,6 +24,7 @@ import inspect
 import logging
 from asyncio import sleep
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import urljoin
 
@@ -36,6 +37,7 @@ logger = logging.getLogger("mcp_min")
 
 MAX_UNREAD = 256  # messages that wait for `read`; past it, responses are read no further
 RETRY = 1.0  # seconds before a stream that has ended is asked for again, where the server names none
+MIN_RETRY = 0.1  # seconds, whatever the server names: it may name 0, and end every stream at once
 MAX_SILENT = 10  # streams in a row without an event, until their request is given up
 MAX_DOUBLINGS = 5  # of the pause before the next stream, one for each of those
 ACCEPTED = 30.0  # seconds in which a server must take what it need not answer
@@ -149,12 +151,13 @@ class HttpTransport:
                 self._arrived.get_nowait()
             self._arrived.put_nowait(None)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self._closed:
             task.cancel()
+        return task
 
     # --- requests --------------------------------------------------------------------------------
 
@@ -264,7 +267,7 @@ class HttpTransport:
                 async for event in events:
                     silent = 0
                     if await self._deliver(event.data, message, id, response):
-                        self._start(_drain(events))
+                        self._start(_drain(events)).add_done_callback(partial(_close, response))
                         return
             except (HttpError, TimeoutError) as error:
                 logger.debug("a stream broke: %s", error)
@@ -275,7 +278,7 @@ class HttpTransport:
             response = None
             if parser.last_event_id.isprintable():  # else it cannot be sent back
                 last_event_id = parser.last_event_id or last_event_id
-            pause = pause if parser.retry is None else parser.retry / 1000
+            pause = pause if parser.retry is None else max(parser.retry / 1000, MIN_RETRY)
             if id is not None and (self._version is None or not last_event_id or silent == MAX_SILENT):
                 raise HttpError("the stream ended before the answer")
             # MUST respect the retry field (2025-11-25 basic/transports#sending-messages-to-the-server).
@@ -293,6 +296,8 @@ class HttpTransport:
 
     async def _deliver(self, data: str, message: Message, id: RequestId | None, response: Response) -> bool:
         """Pass on what an event holds. Returns whether it was the answer to `id`."""
+        if not data:  # it has only brought an id to resume from
+            return False
         try:
             found = jsonrpc.decode_any(data.encode())
         except RpcError as problem:
@@ -377,6 +382,10 @@ async def _events(response: Response, parser: sse.Parser) -> AsyncIterator[sse.E
         raise HttpError(str(error)) from None
     finally:
         response.close()
+
+
+def _close(response: Response, _: object) -> None:
+    response.close()
 
 
 async def _drain(events: AsyncIterator[sse.Event]) -> None:
