@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .context import Context as Context
     from .context import ToolError as ToolError
     from .extras.config import load_config as load_config
+    from .extras.group import ClientGroup as ClientGroup
     from .jsonrpc import ConnectionClosed as ConnectionClosed
     from .jsonrpc import RpcError as RpcError
     from .server import Server as Server
@@ -53,6 +54,7 @@ __version__ = "0.1.0"
 # what HTTP needs.
 _HOME = {
     "Client": "client",
+    "ClientGroup": "extras.group",
     "ConnectionClosed": "jsonrpc",
     "Context": "context",
     "HttpServerParameters": "targets",
