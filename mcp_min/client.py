@@ -20,36 +20,28 @@ Deliberately absent: a model and a user. Callbacks bring them.
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
-from asyncio import sleep
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from . import spec
 from .cache import CACHED, Cache
-from .connection import Connection, Timeouts, invalid_result, member
+from .connection import Connection, invalid_result, member
 from .dispatcher import Call, Dispatcher, Handler
 from .json_schema import Schema
-from .jsonrpc import ConnectionClosed, Message, Params, Result, RpcError
+from .jsonrpc import Message, Params, Result, RpcError
 from .peer import OnProgress, call_back
 from .questions import Callback, Questions
-from .subscription import HEARD, Subscriptions
+from .subscription import HEARD, Subscription
 from .targets import Target
-
-logger = logging.getLogger("mcp_min")
 
 MAX_INPUT_ROUNDS = 32  # of one request
 MAX_PAGES = 1000  # of one list
-MAX_PAUSE = 30.0  # seconds before a request is repeated; a server that wants more is left alone
 INFO = {"name": "mcp_min", "version": "0.1.0"}
-# What may be sent again when nobody knows whether the server has acted on it.
-REPEATABLE = spec.CACHEABLE | {"ping", "prompts/get", "completion/complete", "logging/setLevel"}
 
 
-class Client:
+class Client(Connection):
     """A connection to one server: `async with Client(target) as client`.
 
     target: a command as a list, StdioServerParameters, a URL, a Server (in memory), or a Transport.
@@ -84,32 +76,21 @@ class Client:
     ) -> None:
         if protocol_version is not None and protocol_version not in spec.SUPPORTED:
             raise ValueError(f"protocol_version {protocol_version!r}: there are {', '.join(spec.SUPPORTED)}")
-        self.protocol_version = protocol_version
-        self.server_info: dict[str, Any] = {}
-        self.capabilities: dict[str, Any] = {}
-        self.instructions: str | None = None
         self._questions = Questions(on_elicit, on_sample, roots, capabilities, extensions)
         declared = self._questions.capabilities
-        self._meta: dict[str, Any] = {spec.CLIENT_INFO: client_info or INFO, spec.CLIENT_CAPABILITIES: declared}
-        self._timeouts: Timeouts = {"timeout": timeout, "max_timeout": max_timeout}
+        meta = {spec.CLIENT_INFO: client_info or INFO, spec.CLIENT_CAPABILITIES: declared}
         dispatch = Dispatcher(self._handlers(on_log)).dispatch
-        self._connect = partial(Connection, target, transport_options, dispatch, self._meta, on_message)
-        self._wanted = protocol_version
-        self._retries = retries
-        self._remote = isinstance(target, str)
-        self._cache = Cache() if cache else None
-        self._outputs: dict[str, Any] = {}  # tool name: its output schema, as listed or ready to check with
-        self._subscriptions = Subscriptions()
-        self._connection: Connection | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._closing: asyncio.Task[None] | None = None
-
-    # --- the connection --------------------------------------------------------------------------
+        timeouts = {"timeout": timeout, "max_timeout": max_timeout}
+        super().__init__(target, transport_options, dispatch, meta, protocol_version, timeouts, retries, on_message)
+        self._cached = CACHED if cache else frozenset[str]()
+        self._cache = Cache()
+        self._outputs: dict[str, Schema] = {}  # by the name of the tool, as listed
+        self._subscriptions: list[Subscription] = []
 
     async def __aenter__(self) -> Client:
-        self._closing = None
+        self._closed = False
         try:
-            await self._send(None, {}, {})
+            await self.opened()
         except BaseException:
             await self.close()
             raise
@@ -118,51 +99,15 @@ class Client:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def close(self) -> None:
-        """Close the connection; a child process is gone when this returns. Any task may call it, more than once."""
-        if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close())
-        await asyncio.wait([self._closing])  # and when cancelled, it goes on by itself
+    async def _search(self) -> None:
+        self._forget("")  # a server that has been started anew may be another
+        await super()._search()
 
-    async def _close(self) -> None:
-        if self._opening is not None:
-            self._opening.cancel()
-            await asyncio.wait([self._opening])
-        if self._connection is not None:
-            await self._connection.close()
-
-    async def _connected(self) -> Connection:
-        if self._closing is not None:
-            raise ConnectionClosed("the client is closed")
-        if self._connection is None or self._connection.peer.closed:
-            if self._opening is None:
-                # A task of its own: many may wait for it, and any of them may be cancelled.
-                self._opening = asyncio.get_running_loop().create_task(self._open())
-            opening = self._opening
-            await asyncio.wait([opening])
-            if opening.cancelled():
-                raise ConnectionClosed("the client was closed")
-            opening.result()
-        assert self._connection is not None
-        return self._connection
-
-    async def _open(self) -> None:
-        try:
-            if self._connection is not None:
-                await self._connection.close()
-            connection = self._connect()
-            await connection.open(self._wanted, self._timeouts)
-            self._connection = connection
-            self.protocol_version = connection.version
-            self.server_info, self.capabilities = connection.server_info, connection.capabilities
-            self.instructions = connection.instructions
+    def _forget(self, family: str) -> None:
+        """Forget what has been said about "tools", "prompts" or "resources", or with "" about all."""
+        self._cache.drop(family)
+        if family in ("tools", ""):
             self._outputs = {}
-            if self._cache is not None:
-                self._cache.drop("")
-            if spec.LOG_LEVEL in self._meta and not connection.modern:  # which the session before had been told
-                await connection.request("logging/setLevel", {"level": self._meta[spec.LOG_LEVEL]}, **self._timeouts)
-        finally:
-            self._opening = None
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -184,22 +129,23 @@ class Client:
         if timeout is not None:
             options["timeout"] = timeout
         params = asked = params or {}
-        cache = self._cache if method in CACHED else None
-        if cache is not None:
-            found = cache.find(method, params, await self._identity())
+        cached = method in self._cached
+        if cached:
+            await self.opened()
+            found = self._cache.find(method, params, await self._identity())
             if found is not None:
                 return found
-        changes = 0 if cache is None else cache.changes
+        changes = self._cache.changes
         for _ in range(MAX_INPUT_ROUNDS):
-            result = await self._send(method, asked, options)
+            result = await self.ask(method, asked, options)
             kind = result.get("resultType", "complete")  # MUST treat an absent one as "complete"
-            if kind == "complete" or self.protocol_version in spec.LEGACY:
-                if cache is not None and asked is params:
-                    cache.keep(method, params, result, changes)
+            if kind == "complete" or not self.modern:
+                if cached and asked is params:
+                    self._cache.keep(method, params, result, changes)
                 return result
             if kind == "input_required" and method in spec.INPUT_METHODS:
                 asked = params | await self._questions.inputs(result)
-            elif "extensions" in self._meta[spec.CLIENT_CAPABILITIES]:
+            elif "extensions" in self._questions.capabilities:
                 return result
             else:
                 # MUST be considered invalid (2026-07-28 basic#resulttype).
@@ -207,35 +153,8 @@ class Client:
         raise invalid_result(f"input was asked for {MAX_INPUT_ROUNDS} times")
 
     async def _identity(self) -> object:
-        identity = getattr(self._connection and self._connection.transport, "identity", None)  # HTTP has one
+        identity = getattr(self.transport, "identity", None)  # HTTP has one
         return None if identity is None else await identity()
-
-    async def _send(self, method: str | None, params: Params, options: dict[str, Any]) -> Result:
-        """Send one request, or with None only connect; again after a pause where that can do no harm."""
-        attempt = 0
-        while True:
-            connection = None
-            try:
-                connection = await self._connected()
-                return {} if method is None else await connection.request(method, params, **options)
-            except (ConnectionClosed, RpcError) as problem:
-                attempt += 1
-                pause = self._pause(problem, attempt, method if connection is not None else None)
-                if pause is None:
-                    raise
-                logger.warning("%s: %s; again in %.1f s", method or "connecting", problem, pause)
-            await sleep(pause)
-
-    def _pause(self, problem: Exception, attempt: int, method: str | None) -> float | None:
-        """Return the seconds until `method`, or with None the connecting, may be repeated; None when it may not."""
-        # Of HTTP's errors: how long to wait, where a status passes by itself, and whether the server has the request.
-        wait, sent = getattr(problem, "retry_after", None), getattr(problem, "sent", True)
-        if attempt > self._retries or self._closing is not None or (isinstance(problem, RpcError) and wait is None):
-            return None
-        # A child that dies at its start will not do better; a server on the network may be starting.
-        harmless = (method in REPEATABLE or not sent) if method else self._remote
-        pause = max(wait or 0.0, random.uniform(0.05, 0.1) * 2**attempt)
-        return pause if harmless and pause <= MAX_PAUSE else None
 
     async def _pages(self, method: str, kind: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
@@ -245,8 +164,7 @@ class Client:
                 page = await self.request(method, params)
             except RpcError:
                 # SHOULD discard all pages when a cursor has become invalid (server/utilities/caching).
-                if self._cache is not None:
-                    self._cache.drop(method.split("/")[0])
+                self._forget(method.split("/")[0])
                 raise
             found = member(page, kind, list)
             if not all(isinstance(item, dict) for item in found):
@@ -259,8 +177,10 @@ class Client:
 
     async def list_tools(self) -> list[dict[str, Any]]:
         """Return every tool of the server, from every page."""
-        tools = await self._pages("tools/list", "tools")
-        self._outputs = {str(tool.get("name")): tool.get("outputSchema") for tool in tools}
+        tools, self._outputs = await self._pages("tools/list", "tools"), {}
+        for tool in tools:
+            with contextlib.suppress(KeyError, ValueError):  # there is none, or none that could be checked with
+                self._outputs[str(tool.get("name"))] = Schema(tool["outputSchema"])
         return tools
 
     async def list_resources(self) -> list[dict[str, Any]]:
@@ -295,8 +215,7 @@ class Client:
             if problem.code != spec.HEADER_MISMATCH:
                 raise
             # SHOULD look which arguments are headers too, then retry (2026-07-28 streamable-http#client-behavior).
-            if self._cache is not None:
-                self._cache.drop("tools")
+            self._forget("tools")
             await self.list_tools()
             result = await call()
         self._check_output(name, result)
@@ -305,12 +224,7 @@ class Client:
     def _check_output(self, name: str, result: Result) -> None:
         """SHOULD validate structured results against the tool's schema (server/tools#output-schema)."""
         schema = self._outputs.get(name)
-        if isinstance(schema, dict):
-            try:
-                schema = self._outputs[name] = Schema(schema)
-            except ValueError as error:
-                logger.debug("the output of %s cannot be checked: %s", name, error)
-        if isinstance(schema, Schema) and "structuredContent" in result and not result.get("isError"):
+        if schema is not None and "structuredContent" in result and not result.get("isError"):
             errors = schema.errors(result["structuredContent"], "structuredContent")
             if errors:
                 raise invalid_result(f"{name}: {errors[0]}")
@@ -332,7 +246,7 @@ class Client:
 
     async def ping(self) -> None:
         """Return when the server has answered; the modern era has no `ping`, and `server/discover` serves."""
-        await self.request("ping" if self.protocol_version in spec.LEGACY else "server/discover")
+        await self.request("server/discover" if self.modern else "ping")
 
     async def set_log_level(self, level: str) -> None:
         """Want log messages of this level and above: on this connection, or, in the modern era, with each request."""
@@ -351,23 +265,25 @@ class Client:
 
     async def _hear(self, params: Params, call: Call) -> Result:
         method = call.message["method"]
-        if self._cache is not None:
-            self._cache.drop(method.split("/")[1])
-        self._subscriptions.hear(method, params)
+        self._forget(method.split("/")[1])
+        for subscription in self._subscriptions:
+            subscription.hear(method, params)
         return {}
 
     def listen(
         self, *, tools: bool = False, prompts: bool = False, resource_list: bool = False, resources: Iterable[str] = ()
-    ) -> AsyncGenerator[Message, None]:
-        """Yield change notifications as they come: {"method": "notifications/resources/updated", "params": {"uri": …}}.
+    ) -> Subscription:
+        """Hear of changes as they come: {"method": "notifications/resources/updated", "params": {"uri": …}}.
 
+        `async for change in client.listen(…)`, or, for who must know that nothing is missed from here on,
+        `async with client.listen(…) as changes:` and then `async for change in changes`.
         resources: the URIs whose updates are wanted; resource_list: changes of the list itself. Changes that
         come while the caller is busy are kept, each once. Ends when the server ends the subscription,
         raises ConnectionClosed when the connection breaks; leaving the loop cancels the subscription.
         """
         lists = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resource_list}
         wanted = [key for key, want in lists.items() if want]
-        return self._subscriptions.listen(self._connected, wanted, list(resources))
+        return Subscription(self, self._subscriptions, wanted, list(resources))
 
 
 async def _pong(params: Params, call: Call) -> Result:

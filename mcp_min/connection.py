@@ -1,9 +1,12 @@
-"""A target becomes a connection: a transport, a peer that speaks over it, an era that both ends know.
+"""A target becomes a connection: a transport, a peer that speaks over it, a revision that both ends know.
 
 `targets.py` opens the transport. `server.py` answers in whichever era it is spoken to; who speaks
 first has to find out. A modern server answers `server/discover`. Whatever else comes of that
 question, an error, silence, the death of the child, is the mark of a legacy server, which wants
 `initialize`; and where nothing takes a POST, there may be an HTTP+SSE server.
+
+A transport ends when its server does. A connection opens another when it is next asked for
+something, and repeats what was lost where that can do no harm.
 
 Spec: 2026-07-28 basic/versioning, basic/transports/stdio#backward-compatibility,
       basic/transports/streamable-http#backward-compatibility; 2025-11-25 basic/lifecycle.
@@ -11,15 +14,18 @@ Wire: → {"id":1,"method":"server/discover","params":{"_meta":{…}}}
       ← {"id":1,"result":{"supportedVersions":["2026-07-28"], …}}        a modern server
       ← {"id":1,"error":{"code":-32601, …}}                              a legacy one: `initialize` follows
 
-A connection owns its transport, its peer and the task that reads; `close` ends all three.
+A connection owns its transport, its peer, the task that reads and the one that opens; `close` ends all four.
 
-Deliberately absent: a second life. `client.py` opens another connection when this one is lost.
+Deliberately absent: what there is to ask. `client.py` knows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
+import random
+from asyncio import sleep
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
@@ -36,19 +42,23 @@ T = TypeVar("T")
 Timeouts = dict[str, Any]  # timeout and max_timeout, as `Peer.request` takes them
 
 PROBE_TIMEOUT = 5.0  # seconds that a server may be silent on `server/discover` before it is taken for a legacy one
+MAX_PAUSE = 30.0  # seconds before something is repeated; a server that wants more is left alone
 MAX_REMEMBERED = 1000  # targets whose era is remembered
 # HTTP statuses, which stand as error codes where the answer was no message.
 NO_ENDPOINT = frozenset({400, 404, 405})  # what an HTTP+SSE server says to a POST
-NO_ERA = frozenset({401, 403, 429, 502, 503, 504})  # what the server of any era may say
+NO_ERA = frozenset({401, 403, 429, 502, 503, 504, None})  # what the server of any era may say, None: nothing
+# What may be sent again when nobody knows whether the server has acted on it.
+REPEATABLE = spec.CACHEABLE | {"ping", "prompts/get", "completion/complete", "logging/setLevel"}
 
 _legacy_targets: set[str] = set()  # targets whose server did not know `server/discover`, to skip it the next time
 
 
 class Connection:
-    """One server for as long as it stays: `open` it once, `request`, `close`.
+    """One server, from the first `ask` or `opened` to `close`.
 
     target, options: of `open_transport`. dispatch: answers what the server asks and tells. meta: what each
     modern request says of the client, who it is, what it can be asked for; `initialize` says it once.
+    wanted: the revision to speak, None to search for one. retries: how often something is repeated.
     """
 
     peer: Peer
@@ -60,74 +70,71 @@ class Connection:
         options: dict[str, Any],
         dispatch: Dispatch,
         meta: dict[str, Any],
+        wanted: str | None,
+        timeouts: Timeouts,
+        retries: int,
         on_message: Callable[[str, Message], object] | None,
     ) -> None:
-        self.version = ""  # that both ends speak, or that is being tried
+        self.protocol_version = wanted  # that both ends speak, or that is being tried
         self.server_info: dict[str, Any] = {}
-        self.capabilities: dict[str, Any] = {}
+        self.capabilities: dict[str, Any] = {}  # the server's
         self.instructions: str | None = None
         self._target, self._options = target, options
         self._remote = isinstance(target, str)
         # Commands and URLs; the name of an object may be another's tomorrow.
-        self._key = "" if hasattr(target, "dispatch") or hasattr(target, "read") else repr(target)
+        self._key = "" if wanted or hasattr(target, "dispatch") or hasattr(target, "read") else repr(target)
         self._dispatch = dispatch
         self._meta = meta
+        self._wanted = wanted
+        self._timeouts = timeouts
+        self._retries = retries
         self._on_message = on_message
         self._reading: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def modern(self) -> bool:
         """Whether each request stands alone."""
-        return self.version in spec.MODERN
+        return self.protocol_version in spec.MODERN
 
-    async def open(self, wanted: str | None, timeouts: Timeouts) -> None:
-        """Connect in the newest era that the server knows, or in the revision `wanted`.
+    # --- opening and closing ---------------------------------------------------------------------
+
+    async def opened(self) -> None:
+        """Return when the connection stands, which is opened for the first time or once more if need be.
 
         Raises OSError, RpcError, TimeoutError, and what `open_transport` does; nothing is left open then.
         """
-        known_as_legacy = wanted is None and self._key in _legacy_targets
-        try:
-            await self._search(wanted, known_as_legacy, timeouts)
-        except BaseException as problem:
-            await self.close()
-            _legacy_targets.discard(self._key)
-            if not known_as_legacy or not isinstance(problem, RpcError):
-                raise
-            await self.open(wanted, timeouts)  # the server is no longer what it was
+        while self._reading is None or self.peer.closed:
+            if self._closed:
+                raise ConnectionClosed("the client is closed")
+            if self._opening is None or self._opening.done():
+                # A task of its own: many may wait for it, and any of them may be cancelled.
+                self._opening = asyncio.get_running_loop().create_task(self._open())
+            await asyncio.wait([self._opening])
+            if not self._opening.cancelled():  # by `close`
+                self._opening.result()
 
-    async def _search(self, wanted: str | None, known_as_legacy: bool, timeouts: Timeouts) -> None:
-        await self._start()
-        if wanted in spec.MODERN:
-            self.version = wanted
-            return
-        if wanted is None and not known_as_legacy:
-            if await self._discover(timeouts):
-                return
-            if self.peer.closed:  # it died of the question
-                await self._start()
-        try:
-            await self._initialize(wanted or spec.LEGACY[0], timeouts)
-        except RpcError as refused:
-            if not self._remote or refused.code not in NO_ENDPOINT:
-                raise
+    async def _open(self) -> None:
+        for attempt in itertools.count(1):
             try:
-                await self._start(older=True)
-            except RpcError:  # nor is there an event stream
-                raise refused from None
-            await self._initialize(wanted or spec.LEGACY[0], timeouts)
-        if wanted is None and self._key and len(_legacy_targets) < MAX_REMEMBERED:
-            _legacy_targets.add(self._key)
-
-    async def _start(self, **options: Any) -> None:
-        await self.close()
-        self.transport = await open_transport(self._target, **self._options, **options)
-        self.peer = Peer(self.transport.write if self._on_message is None else self._write, self._dispatch)
-        if hasattr(self.transport, "answered"):
-            self.transport.answered = self._take
-        self._reading = asyncio.get_running_loop().create_task(self.peer.run(self._read()))
+                return await self._search()
+            except (ConnectionClosed, RpcError) as problem:
+                if self._key in _legacy_targets:  # the server may no longer be what it was
+                    _legacy_targets.discard(self._key)
+                # A child that dies at its start will not do better; a server on the network may be starting.
+                else:
+                    await self._pause(problem, attempt, harmless=self._remote)
 
     async def close(self) -> None:
-        """Close the transport and fail what waits for an answer; may be called more than once."""
+        """Close the connection for good; a child process is gone when this returns. Any task may call it, again too."""
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         if self._reading is not None:
             self.peer.fail(ConnectionClosed("the connection was closed"))
             try:
@@ -137,67 +144,117 @@ class Connection:
                 await asyncio.wait([self._reading])
                 await self.peer.drain(0)
 
-    # --- the two beginnings ----------------------------------------------------------------------
+    async def _start(self, **options: Any) -> None:
+        await self._hang_up()
+        self.transport = transport = await open_transport(self._target, **self._options, **options)
+        self.peer = Peer(transport.write if self._on_message is None else self._write, self._dispatch)
+        if hasattr(transport, "answered"):
+            transport.answered = self._take
+        self._reading = asyncio.get_running_loop().create_task(self.peer.run(self._read(transport)))
 
-    async def _discover(self, timeouts: Timeouts) -> bool:
-        """Ask the modern way; False when the server is a legacy one."""
-        self.version = spec.MODERN[0]
-        probing: Timeouts = timeouts if self._remote else {"timeout": PROBE_TIMEOUT}
+    # --- finding the era -------------------------------------------------------------------------
+
+    async def _search(self) -> None:
+        """Connect in the newest era that the server knows, or in the revision that is wanted."""
         try:
-            found = await self.request("server/discover", {}, **probing)
-        except RpcError as problem:
-            is_modern = problem.code in spec.MODERN_ERRORS and _newest(spec.LEGACY, _supported(problem)) is None
-            if is_modern or (self._remote and problem.code in NO_ERA):
-                raise
-            # MUST NOT be keyed to one error code (2026-07-28 basic/transports/stdio#backward-compatibility).
-            return False
-        except (TimeoutError, ConnectionClosed):
-            if self._remote:  # which is the network's affair, not the server's
+            await self._start()
+            if self._wanted in spec.MODERN:
+                self._speak(self._wanted)
+            elif self._wanted or self._key in _legacy_targets or not await self._discover():
+                await self._begin_session()
+        except BaseException:
+            await self._hang_up()
+            raise
+
+    def _speak(self, version: str) -> None:
+        self.protocol_version = self._meta[spec.PROTOCOL_VERSION] = version
+
+    async def _discover(self) -> bool:
+        """Ask the modern way; False when the server is a legacy one."""
+        self._speak(spec.MODERN[0])
+        probing: Timeouts = self._timeouts if self._remote else {"timeout": PROBE_TIMEOUT}
+        try:
+            found = await self._request("server/discover", {}, probing)
+        # MUST NOT be keyed to one error code (2026-07-28 basic/transports/stdio#backward-compatibility).
+        except (RpcError, ConnectionClosed, TimeoutError) as problem:
+            code = getattr(problem, "code", None)
+            is_modern = code in spec.MODERN_ERRORS and _newest(spec.LEGACY, _supported(problem)) is None
+            if is_modern or (self._remote and code in NO_ERA):
                 raise
             return False
         offered = found.get("supportedVersions")
         if not isinstance(offered, list) or _newest(spec.SUPPORTED, offered) in spec.LEGACY:
             return False
-        self.version = self._agreed(spec.MODERN, offered)
+        self._speak(_agreed(spec.MODERN, offered))
         self._learn(found)
         return True
 
-    async def _initialize(self, version: str, timeouts: Timeouts) -> None:
+    async def _begin_session(self) -> None:
+        if self.peer.closed:  # it died of the question
+            await self._start()
+        try:
+            await self._initialize()
+        except RpcError as refused:
+            if not self._remote or refused.code not in NO_ENDPOINT:
+                raise
+            try:
+                await self._start(older=True)
+            except RpcError:  # nor is there an event stream
+                raise refused from None
+            await self._initialize()
+        if spec.LOG_LEVEL in self._meta:  # which the session before had been told
+            await self._request("logging/setLevel", {"level": self._meta[spec.LOG_LEVEL]}, self._timeouts)
+        if self._key and len(_legacy_targets) < MAX_REMEMBERED:
+            _legacy_targets.add(self._key)
+
+    async def _initialize(self) -> None:
         """Spec: 2025-11-25 basic/lifecycle#initialization."""
-        self.version = version
+        self.protocol_version = version = self._wanted or spec.LEGACY[0]
         declared = self._meta[spec.CLIENT_CAPABILITIES].items()
         capabilities = {name: value for name, value in declared if spec.CAPABILITY_SINCE.get(name, "") <= version}
         params = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": self._meta[spec.CLIENT_INFO]}
-        found = await self.peer.request("initialize", params, **timeouts)
-        self.version = self._agreed(spec.LEGACY, [found.get("protocolVersion")])
+        found = await self.peer.request("initialize", params, **self._timeouts)
+        self.protocol_version = version = _agreed(spec.LEGACY, [found.get("protocolVersion")])
         self._learn(found)
-        self.peer.session.batches = self.version == spec.BATCHES
+        self.peer.session.batches = version == spec.BATCHES
         await self.peer.notify("notifications/initialized")
-
-    def _agreed(self, versions: tuple[str, ...], offered: list[Any]) -> str:
-        version = _newest(versions, offered)
-        if version is None:
-            details = f"the server speaks {offered!r:.200}, this client {', '.join(spec.SUPPORTED)}"
-            raise RpcError(spec.UNSUPPORTED_VERSION, "No protocol version in common", {"details": details})
-        return version
 
     def _learn(self, found: Result) -> None:
         self.capabilities = member(found, "capabilities", dict)
-        self.server_info = member(found, "serverInfo", dict) or member(
-            member(found, "_meta", dict), spec.SERVER_INFO, dict
-        )
+        meta = member(found, "_meta", dict)
+        self.server_info = member(found, "serverInfo", dict) or member(meta, spec.SERVER_INFO, dict)
         self.instructions = member(found, "instructions", str) or None
 
-    # --- messages --------------------------------------------------------------------------------
+    # --- asking ----------------------------------------------------------------------------------
+
+    async def ask(self, method: str, params: Params, options: dict[str, Any]) -> Result:
+        """Send one request; again after a pause where that can do no harm. options: of `Peer.request`, which see."""
+        for attempt in itertools.count(1):
+            await self.opened()
+            try:
+                return await self._request(method, params, options)
+            except (ConnectionClosed, RpcError) as problem:
+                # Of HTTP's errors: whether the server has the request.
+                harmless = method in REPEATABLE or not getattr(problem, "sent", True)
+                await self._pause(problem, attempt, harmless)
+        raise AssertionError("attempts without end")
+
+    async def _pause(self, problem: Exception, attempt: int, harmless: bool) -> None:
+        """Wait until something may be repeated. Raises the problem where it may not."""
+        # Of HTTP's errors: in how many seconds, where a status passes by itself.
+        wait = getattr(problem, "retry_after", None)
+        pause = max(wait or 0.0, random.uniform(0.05, 0.1) * 2**attempt)
+        passes = wait is not None or isinstance(problem, ConnectionClosed)
+        if self._closed or attempt > self._retries or pause > MAX_PAUSE or not passes or not harmless:
+            raise problem
+        logger.warning("%s; again in %.1f s", problem, pause)
+        await sleep(pause)
 
     def stamped(self, params: Params) -> Params:
         """Add what every modern request MUST carry (2026-07-28 basic/index#_meta)."""
-        if not self.modern:
-            return params
-        return params | {"_meta": params.get("_meta", {}) | self._meta | {spec.PROTOCOL_VERSION: self.version}}
+        return params | {"_meta": params.get("_meta", {}) | self._meta} if self.modern else params
 
-    async def request(self, method: str, params: Params, **options: Any) -> Result:
-        """Send a request; options, and what is raised, are those of `Peer.request`."""
+    async def _request(self, method: str, params: Params, options: dict[str, Any]) -> Result:
         try:
             return await self.peer.request(method, self.stamped(params), **options)
         except RpcError as problem:
@@ -205,16 +262,18 @@ class Connection:
             version = _newest(spec.MODERN, _supported(problem))
             if version is None or not self.modern:
                 raise
-            self.version = version
+            self._speak(version)
         return await self.peer.request(method, self.stamped(params), **options)
+
+    # --- messages --------------------------------------------------------------------------------
 
     async def _take(self, message: Message) -> None:
         if self._on_message is not None:
             await call_back(self._on_message, "←", message)
         self.peer.receive(message)
 
-    async def _read(self) -> AsyncIterator[Any]:
-        async for message in self.transport.read():
+    async def _read(self, transport: Transport) -> AsyncIterator[Any]:
+        async for message in transport.read():
             if self._on_message is not None:
                 await call_back(self._on_message, "←", message)
             # MUST NOT send responses (2026-07-28 basic/transports/streamable-http#sending-messages).
@@ -229,13 +288,22 @@ class Connection:
         await self.transport.write(message)
 
 
-def _supported(problem: RpcError) -> Any:
-    about_versions = problem.code == spec.UNSUPPORTED_VERSION and isinstance(problem.data, dict)
-    return problem.data.get("supported") if about_versions else None
+def _supported(problem: Exception) -> Any:
+    if isinstance(problem, RpcError) and problem.code == spec.UNSUPPORTED_VERSION and isinstance(problem.data, dict):
+        return problem.data.get("supported")
+    return None
 
 
 def _newest(versions: tuple[str, ...], offered: Any) -> str | None:
     return next((version for version in versions if isinstance(offered, list) and version in offered), None)
+
+
+def _agreed(versions: tuple[str, ...], offered: list[Any]) -> str:
+    version = _newest(versions, offered)
+    if version is None:
+        details = f"the server speaks {offered!r:.200}, this client {', '.join(spec.SUPPORTED)}"
+        raise RpcError(spec.UNSUPPORTED_VERSION, "No protocol version in common", {"details": details})
+    return version
 
 
 def member(result: Result, name: str, kind: type[T]) -> T:

@@ -6,7 +6,9 @@ wants them, which lasts as long as the reader does; on a legacy connection they 
 subscription looks at all of them.
 
 Spec: 2026-07-28 basic/patterns/subscriptions; 2025-11-25 server/resources#subscriptions.
-Wire: ← {"method":"notifications/resources/updated","params":{"uri":"note://1",
+Wire: → {"id":4,"method":"subscriptions/listen","params":{"notifications":{"resourceSubscriptions":["note://1"]}, …}}
+      ← {"method":"notifications/subscriptions/acknowledged", …}
+      ← {"method":"notifications/resources/updated","params":{"uri":"note://1",
          "_meta":{"io.modelcontextprotocol/subscriptionId":4}}}
 
 A subscription owns the task that waits for its end.
@@ -18,119 +20,113 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+import logging
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from . import spec
 from .connection import Connection
 from .jsonrpc import ConnectionClosed, Message, Params, RequestId, RpcError
 
+logger = logging.getLogger("mcp_min")
+
 MAX_PENDING = 10_000  # changes that a reader may be behind; those that come then are dropped
-SUBSCRIBE_TIMEOUT = 60.0  # seconds for the answer to `resources/subscribe`
+SUBSCRIBE_TIMEOUT = 60.0  # seconds for the answer to `resources/subscribe`, or the acknowledgement
 UNSUBSCRIBE_TIMEOUT = 2.0  # seconds; leaving a loop should not take longer
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 # The notifications that subscriptions want.
-HEARD = (*spec.CHANGES.values(), spec.RESOURCE_UPDATED, "notifications/cancelled")
+HEARD = (*spec.CHANGES.values(), spec.RESOURCE_UPDATED, ACKNOWLEDGED, "notifications/cancelled")
 
 
 class Subscription:
-    """Changes of some lists, by the notification's method, and of some resources, by URI."""
+    """Changes of lists, by the filter's keys, and of resources: `async for`, inside or without `async with`.
 
-    def __init__(self, methods: set[str], uris: set[str]) -> None:
-        self.id: RequestId | None = None  # of the request that listens; None on a legacy connection
+    others: all that are open on this connection, itself included while it is.
+    """
+
+    def __init__(self, connection: Connection, others: list[Subscription], lists: list[str], uris: list[str]) -> None:
         self.uris = uris
-        self._methods = methods
+        self._connection = connection
+        self._others = others
+        self._filter = dict.fromkeys(lists, True) | ({"resourceSubscriptions": uris} if uris else {})
+        self._methods = {spec.CHANGES[key] for key in lists}
+        self._id: RequestId | None = None  # of the request that listens; None on a legacy connection
         self._pending: dict[tuple[str, Any], Message] = {}  # each change once, in order
-        self._changed = asyncio.Event()
-        self._end: asyncio.Task[Any] | None = None
+        self._news = asyncio.Event()  # a change has come, or the acknowledgement, or the end
 
-    def ends_with(self, work: Coroutine[Any, Any, Any]) -> None:
-        """End when `work` does, and in the same way."""
-        self._end = asyncio.get_running_loop().create_task(work)
-        self._end.add_done_callback(lambda _: self._changed.set())
+    async def __aenter__(self) -> AsyncGenerator[Message, None]:
+        """Begin; what changes from now on is heard of."""
+        self._changes = self._listen()
+        await anext(self._changes)
+        return self._changes
 
-    def add(self, id: RequestId | None, message: Message) -> None:
-        """Keep a change, if it is wanted here. id: of the subscription that it was sent for, None on a legacy one."""
-        method, uri = message["method"], message["params"].get("uri")
-        if id == self.id and (method in self._methods or self._watches(uri)) and len(self._pending) < MAX_PENDING:
-            self._pending[method, uri] = message
-            self._changed.set()
+    async def __aexit__(self, *exc: object) -> None:
+        await self._changes.aclose()
+
+    async def __aiter__(self) -> AsyncGenerator[Message, None]:
+        async with self as changes:
+            async for change in changes:
+                yield change
+
+    def hear(self, method: str, params: Params) -> None:
+        """Take a notification, if it is for this subscription and wanted."""
+        # A server that ends a subscription MUST send this (2026-07-28 basic/patterns/cancellation).
+        if method == "notifications/cancelled" and params.get("requestId", "") == self._id:
+            self._end.cancel()
+        if params.get("_meta", {}).get(spec.SUBSCRIPTION_ID) != self._id:
+            return
+        uri = params.get("uri")
+        if (method in self._methods or self._watches(uri)) and len(self._pending) < MAX_PENDING:
+            told = {key: value for key, value in params.items() if key != "_meta"}
+            self._pending[method, uri] = {"method": method, "params": told}
+            self._news.set()
+        elif method == ACKNOWLEDGED:
+            # SHOULD check the acknowledged filter (2026-07-28 basic/patterns/subscriptions).
+            logger.info("asked to hear of %r, the server agrees to %r", self._filter, params.get("notifications"))
+            self._news.set()
 
     def _watches(self, uri: Any) -> bool:
         # It may name a part of what is watched (2025-11-25 server/resources#subscriptions).
         return isinstance(uri, str) and any(f"{uri}/".startswith(f"{watched.rstrip('/')}/") for watched in self.uris)
 
-    async def changes(self) -> AsyncIterator[Message]:
-        """Yield what comes, until the end. Raises what the work raised that it ends with."""
-        assert self._end is not None
-        while self._pending or not self._end.done():
-            if self._pending:
-                yield self._pending.pop(next(iter(self._pending)))
-            else:
-                self._changed.clear()
-                await self._changed.wait()
-        if not self._end.cancelled():
-            self._end.result()
-
-    def cancel(self) -> None:
-        """Stop the work: the end, after what has come."""
-        if self._end is not None:
-            self._end.cancel()
-
-    async def close(self) -> None:
-        """Stop the work, whatever has become of it."""
-        self.cancel()
-        if self._end is not None:
-            await asyncio.wait([self._end])
-
-
-class Subscriptions:
-    """All that are read at the moment."""
-
-    def __init__(self) -> None:
-        self._open: list[Subscription] = []
-
-    def hear(self, method: str, params: Params) -> None:
-        """Take a notification for whoever it is for."""
-        id = params.get("_meta", {}).get(spec.SUBSCRIPTION_ID)
-        message = {"method": method, "params": {key: value for key, value in params.items() if key != "_meta"}}
-        for subscription in self._open:
-            subscription.add(id, message)
-            # A server that ends a subscription MUST send this (2026-07-28 basic/patterns/cancellation).
-            if method == "notifications/cancelled" and subscription.id == params.get("requestId", ""):
-                subscription.cancel()
-
-    async def listen(
-        self, connected: Callable[[], Awaitable[Connection]], lists: list[str], uris: list[str]
-    ) -> AsyncGenerator[Message, None]:
-        """Yield changes of lists, by the filter's keys, and of resources, until closed or ended by the server.
-
-        Raises ConnectionClosed, and RpcError where the server refuses.
-        """
-        connection = await connected()
-        subscription = Subscription({spec.CHANGES[key] for key in lists}, set(uris))
-        self._open.append(subscription)
+    async def _listen(self) -> AsyncGenerator[Any, None]:
+        """Yield None when the subscription stands, then each change. Raises what ended the connection."""
+        await self._connection.opened()
+        peer, modern = self._connection.peer, self._connection.modern
+        self._others.append(self)
+        self._id = peer.new_id() if modern else None
+        asked = self._connection.stamped({"notifications": self._filter})
+        end = peer.request("subscriptions/listen", asked, id=self._id) if modern else peer.wait_closed()
+        self._end = asyncio.get_running_loop().create_task(end)
+        self._end.add_done_callback(lambda _: self._news.set())
         try:
-            if connection.modern:
-                subscription.id = connection.peer.new_id()
-                wanted = dict.fromkeys(lists, True) | ({"resourceSubscriptions": uris} if uris else {})
-                params = connection.stamped({"notifications": wanted})
-                end = connection.peer.request("subscriptions/listen", params, id=subscription.id)
+            if modern:
+                try:
+                    await asyncio.wait_for(self._news.wait(), SUBSCRIBE_TIMEOUT)
+                except TimeoutError:
+                    raise TimeoutError(f"no acknowledgement of the subscription in {SUBSCRIBE_TIMEOUT} s") from None
+                self._raise_end()
             else:
-                for uri in uris:
-                    await connection.request("resources/subscribe", {"uri": uri}, timeout=SUBSCRIBE_TIMEOUT)
-                end = connection.peer.wait_closed()
-            subscription.ends_with(end)
-            async for change in subscription.changes():
-                yield change
+                for uri in self.uris:
+                    await peer.request("resources/subscribe", {"uri": uri}, timeout=SUBSCRIBE_TIMEOUT)
+            yield None
+            while self._pending or not self._end.done():
+                while self._pending:
+                    yield self._pending.pop(next(iter(self._pending)))
+                self._news.clear()
+                if not self._end.done():
+                    await self._news.wait()
+            self._raise_end()
         finally:
-            self._open.remove(subscription)
-            await subscription.close()
-            if not connection.modern:
-                await self._unsubscribe(connection, uris)
+            self._others.remove(self)
+            self._end.cancel()
+            await asyncio.wait([self._end])
+            if not modern:
+                still_wanted = {uri for other in self._others for uri in other.uris}
+                with contextlib.suppress(ConnectionClosed, RpcError, TimeoutError):
+                    for uri in set(self.uris) - still_wanted:
+                        await peer.request("resources/unsubscribe", {"uri": uri}, timeout=UNSUBSCRIBE_TIMEOUT)
 
-    async def _unsubscribe(self, connection: Connection, uris: list[str]) -> None:
-        still_wanted = {uri for other in self._open for uri in other.uris}
-        with contextlib.suppress(ConnectionClosed, RpcError, TimeoutError):
-            for uri in uris:
-                if uri not in still_wanted:
-                    await connection.request("resources/unsubscribe", {"uri": uri}, timeout=UNSUBSCRIBE_TIMEOUT)
+    def _raise_end(self) -> None:
+        if self._end.done() and not self._end.cancelled():
+            self._end.result()

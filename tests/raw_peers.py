@@ -74,7 +74,7 @@ class Site:
     def __init__(self, respond: Callable[[Request], Any]) -> None:
         self.respond = respond
         self.requests: list[Request] = []
-        self.writers: list[asyncio.StreamWriter] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.url = ""
 
     def heard(self) -> list[str]:
@@ -82,8 +82,8 @@ class Site:
         return [request.method or request.verb for request in self.requests]
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.writers.append(writer)
-        with contextlib.suppress(ConnectionError, EOFError):
+        self.tasks.add(asyncio.current_task())  # type: ignore[arg-type]
+        with contextlib.suppress(ConnectionError, EOFError), contextlib.closing(writer):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 verb, path, _ = head.split(" ", 2)
@@ -96,7 +96,6 @@ class Site:
                 if answer is None:
                     break
                 writer.write(_encoded(answer, request))
-        writer.close()
 
 
 def _encoded(answer: Answer, request: Request) -> bytes:
@@ -118,9 +117,9 @@ async def site(respond: Callable[[Request], Any]) -> AsyncIterator[Site]:
         yield here
     finally:
         listening.close()
-        for writer in here.writers:
-            writer.close()
-        await listening.wait_closed()
+        for task in here.tasks:
+            task.cancel()
+        await asyncio.gather(*here.tasks, return_exceptions=True)
 
 
 async def until(holds: Callable[[], object]) -> None:

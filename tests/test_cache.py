@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from raw_peers import Answer, Request, Scripted, initialized, site, until
+from raw_peers import Answer, Request, Scripted, initialized, site
 
 from mcp_min import Client, RpcError, Server, cache
 from mcp_min.cache import Cache
@@ -233,21 +232,20 @@ async def test_changes_make_it_forget(version: str) -> None:
         (server.resources_changed, "resources/list", "notifications/resources/list_changed"),
         (lambda: server.resource_updated("a://b"), "resources/list", "notifications/resources/updated"),
     ]
-    async with Client(server, protocol_version=version, cache=True) as client:
-        changes = aiter(client.listen(tools=True, prompts=True, resource_list=True, resources=["a://b"]))
-        hearing = asyncio.ensure_future(anext(changes))
-        await until(lambda: any(listener.uris for listener in server.listeners))
+    wanted: dict[str, Any] = {"tools": True, "prompts": True, "resource_list": True, "resources": ["a://b"]}
+    async with (
+        Client(server, protocol_version=version, cache=True) as client,
+        client.listen(**wanted) as changes,
+    ):
         for change, method, notified in cases:
             await client.request(method)
             lists.clear()
             await client.request(method)
             assert lists == []
             change()
-            assert (await hearing)["method"] == notified
-            hearing = asyncio.ensure_future(anext(changes))
+            assert (await anext(changes))["method"] == notified
             await client.request(method)
             assert lists == [method]
-        hearing.cancel()
 
 
 @pytest.mark.parametrize("scope", ["private", "public"])

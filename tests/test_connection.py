@@ -1,48 +1,28 @@
-"""How a server is found, in which era, and what happens when it is lost."""
+"""How a server is found, in which revision; what is opened again when it is lost, and what is repeated."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import re
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_peers import Answer, Request, Scripted, initialized, others, site, until
 
-from mcp_min import Client, ConnectionClosed, RpcError, Server, client, connection, serve_http, spec
-from mcp_min.dispatcher import Call, Dispatcher
-from mcp_min.stream import LineTransport, answer, memory_pair
+from mcp_min import Client, ConnectionClosed, RpcError, Server, connection, serve_http, spec
+from mcp_min.dispatcher import Call
+from mcp_min.stream import memory_pair
 
-Answer = Callable[[dict[str, Any], Call], Awaitable[dict[str, Any]]]
-
-
-class Scripted:
-    """A server in memory that answers each method as the test says; a target for a Client."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.heard: list[str] = []
-        self.methods = {name.replace("__", "/"): self._handler(name, answer) for name, answer in answers.items()}
-
-    def _handler(self, name: str, answer: Any) -> Answer:
-        async def handler(params: dict[str, Any], call: Call) -> dict[str, Any]:
-            self.heard.append(name)
-            if isinstance(answer, RpcError):
-                raise answer
-            return dict(answer(params) if callable(answer) else answer)
-
-        return handler
-
-    async def dispatch(self, message: dict[str, Any], call: Call) -> Any:
-        return await Dispatcher(self.methods).dispatch(message, call)
-
-
-def initialized(version: str) -> dict[str, Any]:
-    return {
-        "protocolVersion": version,
-        "capabilities": {"tools": {}},
-        "serverInfo": {"name": "old"},
-        "instructions": "i",
-    }
+MODERN, LEGACY = "2026-07-28", "2025-11-25"
+DISCOVERED = {"supportedVersions": [MODERN], "capabilities": {}}
+META = {spec.SERVER_INFO: {"name": "new"}}
+FALLEN_BACK = ["server__discover", "initialize"]
+SUBPROCESS_TIMEOUT = 30  # seconds
 
 
 @pytest.fixture(autouse=True)
@@ -50,30 +30,51 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_legacy_targets", set())
 
 
-def unsupported(*versions: str) -> RpcError:
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        for _ in range(50):  # what else goes on in a real pause
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(connection, "sleep", sleep)
+    return slept
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_left() -> Any:
+    before = others()
+    yield
+    await until(lambda: others() <= before)
+
+
+def unsupported(*versions: Any) -> RpcError:
     return RpcError(spec.UNSUPPORTED_VERSION, "Unsupported protocol version", {"supported": list(versions)})
+
+
+# --- finding the era -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("answers", "version", "heard"),
     [
-        ({"server__discover": {"supportedVersions": ["2026-07-28"]}}, "2026-07-28", ["server__discover"]),
-        (
-            {"server__discover": {"supportedVersions": ["2025-06-18"]}, "initialize": initialized("2025-06-18")},
-            "2025-06-18",
-            ["server__discover", "initialize"],
+        ({"server__discover": DISCOVERED}, MODERN, ["server__discover"]),
+        ({"server__discover": {"supportedVersions": [LEGACY, MODERN]}}, MODERN, ["server__discover"]),
+        *(
+            ({"server__discover": answer, "initialize": initialized(version)}, version, FALLEN_BACK)
+            for answer, version in [
+                ({"supportedVersions": ["2025-06-18"]}, "2025-06-18"),
+                ({"supportedVersions": "2026-07-28"}, LEGACY),
+                ({}, LEGACY),
+                (RpcError(-32602, "what?"), "2024-11-05"),
+                (RpcError(-32600, "initialize first"), "2025-03-26"),
+                (unsupported("2025-03-26"), "2025-03-26"),
+                (unsupported("2099-01-01", LEGACY), LEGACY),
+            ]
         ),
-        ({"initialize": initialized("2025-11-25")}, "2025-11-25", ["initialize"]),
-        (
-            {"server__discover": RpcError(-32602, "what?"), "initialize": initialized("2024-11-05")},
-            "2024-11-05",
-            ["server__discover", "initialize"],
-        ),
-        (
-            {"server__discover": unsupported("2025-03-26"), "initialize": initialized("2025-03-26")},
-            "2025-03-26",
-            ["server__discover", "initialize"],
-        ),
+        ({"initialize": initialized(LEGACY)}, LEGACY, ["initialize"]),
     ],
 )
 async def test_the_era_is_found(answers: dict[str, Any], version: str, heard: list[str]) -> None:
@@ -86,31 +87,48 @@ async def test_the_era_is_found(answers: dict[str, Any], version: str, heard: li
 @pytest.mark.parametrize(
     ("answers", "problem"),
     [
-        ({"server__discover": unsupported("2026-07-28")}, "Unsupported protocol version"),
+        ({"server__discover": unsupported(MODERN)}, "Unsupported protocol version"),
         ({"server__discover": unsupported("1999-01-01")}, "Unsupported protocol version"),
+        ({"server__discover": RpcError(spec.UNSUPPORTED_VERSION, "which?")}, "which?"),
+        ({"server__discover": RpcError(spec.UNSUPPORTED_VERSION, "which?", {"supported": MODERN})}, "which?"),
         ({"server__discover": RpcError(spec.HEADER_MISMATCH, "Header mismatch")}, "Header mismatch"),
-        ({"server__discover": {"supportedVersions": ["2099-01-01"]}}, "No protocol version in common"),
-        ({"initialize": initialized("1999-01-01")}, "No protocol version in common"),
+        ({"server__discover": {"supportedVersions": ["2099-01-01"]}}, "the server speaks ['2099-01-01'], this client"),
+        ({"server__discover": DISCOVERED | {"capabilities": 5}}, "capabilities is 5, which is not of the type dict"),
+        ({"server__discover": DISCOVERED | {"instructions": []}}, "instructions is [], which is not of the type str"),
+        ({"initialize": initialized("1999-01-01")}, "the server speaks ['1999-01-01'], this client"),
+        ({"initialize": initialized(MODERN)}, "No protocol version in common"),
+        ({"initialize": {}}, "the server speaks [None], this client"),
+        ({"initialize": initialized(LEGACY, serverInfo="x")}, "serverInfo is 'x', which is not of the type dict"),
+        ({"initialize": RpcError(-32000, "not today")}, "not today"),
         ({}, "Method not found"),
     ],
 )
 async def test_no_era_is_found(answers: dict[str, Any], problem: str) -> None:
-    with pytest.raises(RpcError, match=problem):
+    with pytest.raises(RpcError, match=re.escape(problem)):
         await Client(Scripted(**answers)).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("answers", "info"),
+    [
+        ({"server__discover": DISCOVERED | {"_meta": META}}, {"name": "new"}),
+        ({"server__discover": DISCOVERED | {"serverInfo": {"name": "x"}, "_meta": META}}, {"name": "x"}),
+        ({"server__discover": DISCOVERED | {"_meta": {"other": 1}}}, {}),
+        ({"initialize": initialized(LEGACY)}, {"name": "old"}),
+    ],
+)
+async def test_what_is_learned(answers: dict[str, Any], info: dict[str, Any]) -> None:
+    async with Client(Scripted(**answers)) as client:
+        assert client.server_info == info
+        assert client.instructions == (None if "server__discover" in answers else "i")
+        assert client.capabilities == ({} if "server__discover" in answers else {"tools": {}})
 
 
 async def test_a_silent_server_is_a_legacy_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PROBE_TIMEOUT", 0.01)
-    server = Scripted(initialize=initialized("2025-11-25"))
-
-    async def silent(params: dict[str, Any], call: Call) -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    server.methods["server/discover"] = silent
-    async with Client(server) as client:
-        assert client.protocol_version == "2025-11-25"
-        assert (client.server_info, client.instructions) == ({"name": "old"}, "i")
+    silent: Any = {"server__discover": lambda params: asyncio.Event().wait()}
+    async with Client(Scripted(initialize=initialized(LEGACY), **silent)) as client:
+        assert client.protocol_version == LEGACY
 
 
 DIES = """
@@ -124,9 +142,42 @@ sys.stdin.read()
 """
 
 
-async def test_a_child_that_dies_of_the_question_is_started_again() -> None:
-    async with Client([sys.executable, "-c", DIES], timeout=30) as client:
-        assert client.protocol_version == "2025-11-25"
+async def test_a_child_that_dies_of_the_question_is_started_again_and_asked_once() -> None:
+    asked: list[str] = []
+
+    def look(direction: str, message: dict[str, Any]) -> None:
+        if direction == "→":
+            asked.append(message["method"])
+
+    for _ in range(2):
+        async with Client([sys.executable, "-c", DIES], timeout=SUBPROCESS_TIMEOUT, on_message=look) as client:
+            assert client.protocol_version == LEGACY
+    begin = ["initialize", "notifications/initialized"]
+    assert asked == ["server/discover", *begin, *begin]
+
+
+class Mute:
+    """A transport of one's own, whose other end is gone before anything is said."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def read(self) -> Any:
+        if self.closed < 0:
+            yield {}
+
+    async def write(self, message: Any) -> None:
+        raise ConnectionClosed("nobody is there")
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_transport_that_is_dead() -> None:
+    mute = Mute()
+    with pytest.raises(ConnectionClosed):
+        await Client(mute).__aenter__()
+    assert mute.closed
 
 
 @pytest.mark.parametrize("version", spec.SUPPORTED)
@@ -142,105 +193,476 @@ def test_a_version_that_there_is_not() -> None:
         Client(Server("s"), protocol_version="x")
 
 
-class Flaky:
-    """Transports to a server that loses the first `losses` requests of a method."""
-
-    def __init__(self, method: str, losses: int) -> None:
-        self.opened, self._method, self._losses = 0, method, losses
-        self.server = Server("s")
-
-        @self.server.tool
-        async def add(a: int, b: int) -> int:
-            return a + b
-
-    async def open(self, target: Any, **options: Any) -> LineTransport:
-        self.opened += 1
-        ours, theirs = memory_pair()
-
-        async def dispatch(message: dict[str, Any], call: Call) -> Any:
-            if message["method"] == self._method and self._losses:
-                self._losses -= 1
-                await theirs.close()
-                return None
-            return await self.server.dispatch(message, call)
-
-        self.task = asyncio.create_task(answer(theirs, dispatch))
-        return ours
+async def test_the_first_request_may_be_refused_for_its_version() -> None:
+    """Spec: 2026-07-28 basic/versioning#protocol-version-negotiation."""
+    refusals = [unsupported(MODERN)]
+    server = Scripted(tools__call=lambda params: refusals.pop() if refusals else {"content": []})
+    async with Client(server, protocol_version=MODERN) as client:
+        await client.call_tool("t")
+    assert server.heard == ["tools__call"] * 2
+    refusals[:] = [unsupported(MODERN)] * 3
+    async with Client(server, protocol_version=MODERN) as client:
+        with pytest.raises(RpcError, match="Unsupported protocol version"):
+            await client.call_tool("t")
+    assert len(refusals) == 1
 
 
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-
-    monkeypatch.setattr(client, "sleep", sleep)
-    return slept
-
-
-async def test_a_lost_connection_is_opened_again(pauses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    flaky = Flaky("tools/list", 2)
-    monkeypatch.setattr(connection, "open_transport", flaky.open)
-    async with Client("x") as client:
-        assert len(await client.list_tools()) == 1
-    assert flaky.opened == 3
-    assert len(pauses) == 2
-    assert 0.1 <= pauses[0] <= 0.2 <= pauses[1] <= 0.4
+@pytest.mark.parametrize("version", spec.LEGACY)
+async def test_what_initialize_says(version: str) -> None:
+    server = Scripted(initialize=lambda params: initialized(params["protocolVersion"]), notifications__initialized={})
+    options: dict[str, Any] = {"on_elicit": dict, "extensions": {"a/b": {}}, "client_info": {"name": "me"}}
+    async with Client(server, protocol_version=version, **options):
+        await until(lambda: len(server.heard) == 2)
+    said = {key: value for key, value in server.asked[0].items() if key != "_meta"}
+    assert said == {"protocolVersion": version, "capabilities": {"elicitation": {}}, "clientInfo": {"name": "me"}}
+    assert server.heard == ["initialize", "notifications__initialized"]
 
 
-@pytest.mark.parametrize(("method", "losses", "retries"), [("tools/call", 1, 3), ("tools/list", 3, 2)])
-async def test_what_is_not_tried_again(
-    method: str, losses: int, retries: int, pauses: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flaky = Flaky(method, losses)
-    monkeypatch.setattr(connection, "open_transport", flaky.open)
-    async with Client("x", retries=retries) as client:
-        with pytest.raises(ConnectionClosed):
-            await (client.call_tool("add", {"a": 1, "b": 2}) if method == "tools/call" else client.list_tools())
+async def test_what_each_modern_request_says() -> None:
+    server = Scripted(tools__call={"content": []})
+    async with Client(server, protocol_version=MODERN, on_elicit=dict, client_info={"name": "me"}) as client:
+        await client.request("tools/call", {"name": "t", "_meta": {"a/b": 1, spec.PROTOCOL_VERSION: "mine"}})
+    assert server.asked[0].pop("_meta") == {
+        "a/b": 1,
+        "progressToken": 1,
+        spec.PROTOCOL_VERSION: MODERN,
+        spec.CLIENT_INFO: {"name": "me"},
+        spec.CLIENT_CAPABILITIES: {"elicitation": {}},
+    }
+    assert server.asked == [{"name": "t"}]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_server_may_become_another(known: bool, pauses: list[float]) -> None:
+    """What was found to be legacy is not asked the modern way again, until `initialize` fails there."""
+    modern = False
+
+    def respond(request: Request) -> Answer:
+        if request.method in (["server/discover"] if modern else ["initialize", "notifications/initialized"]):
+            return Answer(DISCOVERED if modern else initialized(LEGACY))
+        return Answer(status=405)
+
+    def answering(request: Request) -> Answer:
+        return respond(request) if "id" in request.message else Answer(status=202 if request.verb == "POST" else 405)
+
+    async with site(answering) as there:
+        async with Client(there.url) as client:
+            assert client.protocol_version == LEGACY
+        if not known:
+            connection._legacy_targets.clear()
+        modern = True
+        async with Client(there.url) as client:
+            assert client.protocol_version == MODERN
+    asked = [method for method in there.heard() if method in ("server/discover", "initialize")]
+    assert asked == ["server/discover", "initialize", *(["initialize"] if known else []), "server/discover"]
+    assert pauses == []
+
+
+async def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "MAX_REMEMBERED", 0)
+    async with Client([sys.executable, "-c", DIES], timeout=SUBPROCESS_TIMEOUT):
+        assert connection._legacy_targets == set()
+
+
+# --- over HTTP -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+async def test_what_takes_no_post_may_be_older(status: int) -> None:
+    async with serve_http(Server("s"), port=0) as http, Client(http.url.replace("/mcp", "/sse")) as client:
+        assert client.protocol_version == LEGACY
+    async with site(lambda request: Answer(status=status)) as there:
+        with pytest.raises(RpcError) as caught:
+            await Client(there.url).__aenter__()
+        assert there.heard() == ["server/discover", "initialize", "GET"]
+    assert caught.value.code == status  # the error of the POST, and not of the GET
+
+
+@pytest.mark.parametrize(
+    ("status", "heard"),
+    [
+        *((status, ["server/discover"]) for status in (401, 403)),
+        *((status, ["server/discover"] * 4) for status in (429, 502, 503, 504)),
+        (500, ["server/discover", "initialize"]),
+        (410, ["server/discover", "initialize"]),
+    ],
+)
+async def test_a_status_that_says_nothing_of_the_era(status: int, heard: list[str], pauses: list[float]) -> None:
+    async with site(lambda request: Answer(status=status)) as there:
+        with pytest.raises(RpcError) as caught:
+            await Client(there.url).__aenter__()
+        assert there.heard() == heard
+    assert caught.value.code == status
+
+
+async def test_silence_of_the_network_is_no_sign_of_age() -> None:
+    async def silent(request: Request) -> None:
+        await asyncio.Event().wait()
+
+    async with site(silent) as there:
+        with pytest.raises(TimeoutError):
+            await Client(there.url, timeout=0.01).__aenter__()
+        assert there.heard() == ["server/discover"]
 
 
 async def test_a_server_that_is_not_there_is_waited_for_only_on_the_network(pauses: list[float]) -> None:
+    async with site(lambda request: None) as there:
+        url = there.url
     with pytest.raises(ConnectionClosed):
-        await Client("http://127.0.0.1:9/mcp").__aenter__()
+        await Client(url).__aenter__()
     assert len(pauses) == 3
     with pytest.raises(FileNotFoundError):
         await Client(["/nowhere/to/be/found"]).__aenter__()
+    with pytest.raises(ConnectionClosed, match="exited with code 1"):
+        await Client([sys.executable, "-c", "exit(1)"]).__aenter__()
+    assert len(pauses) == 3
 
 
-async def test_every_message_is_seen() -> None:
+# --- repeating -----------------------------------------------------------------------------------
+
+
+def faulty(method: str, fault: Answer | None, times: int = 1000) -> Callable[[Request], Answer | None]:
+    """A modern server that is at fault when it is asked for a method, so many times."""
+    left = times
+
+    def respond(request: Request) -> Answer | None:
+        nonlocal left
+        if request.method == method and left:
+            left -= 1
+            return fault
+        return Answer(DISCOVERED if request.method == "server/discover" else {"tools": [], "content": []})
+
+    return respond
+
+
+REFUSED = {"Retry-After": "7"}
+
+
+@pytest.mark.parametrize(
+    ("fault", "listing", "calling"),
+    [
+        (None, True, False),  # it has hung up: who knows what it has done
+        (Answer(status=502), True, False),
+        (Answer(status=503), True, False),
+        (Answer(status=504), True, False),
+        (Answer(status=503, headers=REFUSED), True, True),  # it says itself that it has done nothing
+        (Answer(status=429), True, True),
+        (Answer(status=429, headers=REFUSED), True, True),
+        (Answer(status=500), False, False),
+        (Answer(status=400), False, False),
+        (Answer(status=404), False, False),
+        (Answer(status=429, headers={"Retry-After": "31"}), False, False),  # longer than one can wait
+    ],
+)
+async def test_only_what_is_safe_is_repeated(
+    fault: Answer | None, listing: bool, calling: bool, pauses: list[float]
+) -> None:
+    for method, repeated in [("tools/list", listing), ("tools/call", calling)]:
+        pauses.clear()
+        async with site(faulty(method, fault, 2)) as there, Client(there.url, protocol_version=MODERN) as client:
+            asking: Awaitable[Any] = client.list_tools() if method == "tools/list" else client.call_tool("t")
+            if repeated:
+                await asking
+            else:
+                with pytest.raises((ConnectionClosed, RpcError)):
+                    await asking
+            assert there.heard() == [method] * (3 if repeated else 1)
+        assert len(pauses) == (2 if repeated else 0)
+
+
+@pytest.mark.parametrize("method", ["server/discover", "tools/list"])
+async def test_pauses_grow_and_are_logged_and_end(
+    method: str, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "mcp_min")
+    async with site(faulty(method, None)) as there:
+        client = Client(there.url, retries=4)
+        with pytest.raises(ConnectionClosed):
+            await client.list_tools()
+        await client.close()
+        assert there.heard().count(method) == 5
+    assert len(pauses) == 4
+    for attempt, pause in enumerate(pauses, 1):
+        assert 0.05 * 2**attempt <= pause <= 0.1 * 2**attempt
+    assert len(set(pauses)) == 4  # with some chance in it, so that not all clients come back at once
+    assert [record.message.rpartition(";")[2] for record in caplog.records] == [
+        f" again in {pause:.1f} s" for pause in pauses
+    ]
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+async def test_how_often_is_the_callers_choice(retries: int, pauses: list[float]) -> None:
+    async with site(faulty("tools/list", None)) as there, Client(there.url, retries=retries) as client:
+        with pytest.raises(ConnectionClosed):
+            await client.list_tools()
+        assert there.heard().count("tools/list") == 1 + retries
+
+
+async def test_the_server_says_when(pauses: list[float]) -> None:
+    fault = Answer(status=429, headers=REFUSED)
+    async with site(faulty("tools/list", fault, 1)) as there, Client(there.url) as client:
+        await client.list_tools()
+    assert pauses == [7.0]
+
+
+async def test_who_closes_waits_for_no_repetition() -> None:
+    async with site(faulty("tools/list", Answer(status=429, headers={"Retry-After": "29"}))) as there:
+        client = await Client(there.url).__aenter__()
+        listing = asyncio.create_task(client.list_tools())
+        await until(lambda: "tools/list" in there.heard())
+        await client.close()
+        listing.cancel()
+        await asyncio.wait([listing])
+
+
+# --- sessions ------------------------------------------------------------------------------------
+
+
+class Sessions:
+    """A legacy server with sessions, which forgets them when told to."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.ended: set[str] = set()
+        self.opening = asyncio.Event()
+        self.opening.set()
+
+    async def respond(self, request: Request) -> Answer:
+        if request.method == "initialize":
+            self.begun += 1
+            id = str(self.begun)
+            await self.opening.wait()
+            return Answer(initialized(LEGACY), headers={"Mcp-Session-Id": id})
+        if request.headers["mcp-session-id"] in self.ended:
+            return Answer(status=404)
+        if request.verb != "POST":
+            return Answer(status=405)
+        if "id" not in request.message:
+            return Answer(status=202)
+        return Answer({"content": [], "tools": [], "by": request.headers["mcp-session-id"]})
+
+
+async def test_a_session_that_has_ended_is_begun_again_once_and_the_request_repeated(pauses: list[float]) -> None:
+    sessions = Sessions()
+    async with site(sessions.respond) as there, Client(there.url, protocol_version=LEGACY) as client:
+        assert (await client.call_tool("t"))["by"] == "1"
+        sessions.ended.add("1")
+        assert (await client.call_tool("t"))["by"] == "2"  # though it is no method that could be sent twice
+        assert there.heard().count("initialize") == 2
+        assert there.heard().count("tools/call") == 3
+    assert len(pauses) == 1
+
+
+async def test_sessions_that_end_at_once_are_not_begun_for_ever(pauses: list[float]) -> None:
+    sessions = Sessions()
+    sessions.ended.update("123456")
+    async with site(sessions.respond) as there, Client(there.url, protocol_version=LEGACY) as client:
+        with pytest.raises(ConnectionClosed, match="the server has ended the session"):
+            await client.call_tool("t")
+    assert sessions.begun <= 4
+
+
+async def test_two_who_ask_while_it_is_opened_again_share_it(pauses: list[float]) -> None:
+    sessions = Sessions()
+    async with site(sessions.respond) as there, Client(there.url, protocol_version=LEGACY) as client:
+        sessions.ended.add("1")
+        sessions.opening.clear()
+        calls = [asyncio.create_task(client.call_tool("t")) for _ in range(3)]
+        await until(lambda: sessions.begun == 2)
+        await until(lambda: there.heard().count("tools/call") == 3)
+        calls[0].cancel()  # whoever began to open it
+        late = asyncio.create_task(client.list_tools())
+        sessions.opening.set()
+        assert [call["by"] for call in await asyncio.gather(*calls[1:])] == ["2", "2"]
+        await late
+        with pytest.raises(asyncio.CancelledError):
+            await calls[0]
+    assert sessions.begun == 2
+
+
+async def test_a_log_level_is_told_to_each_session(pauses: list[float]) -> None:
+    sessions = Sessions()
+    async with site(sessions.respond) as there, Client(there.url, protocol_version=LEGACY) as client:
+        await client.set_log_level("error")
+        sessions.ended.add("1")
+        await client.call_tool("t")
+        told = [request for request in there.requests if request.method == "logging/setLevel"]
+    assert [request.headers["mcp-session-id"] for request in told] == ["1", "2"]
+    assert [request.message["params"]["level"] for request in told] == ["error"] * 2
+
+
+COUNTS = """
+import os, sys
+sys.path.insert(0, '.')
+from mcp_min import Server
+with open(sys.argv[1], "a") as starts:
+    starts.write("x")
+server = Server("s")
+@server.tool
+async def die(when: int) -> str:
+    if os.path.getsize(sys.argv[1]) <= when:
+        os._exit(3)
+    return "alive"
+@server.resource("a://1")
+async def read() -> str:
+    if os.path.getsize(sys.argv[1]) <= 1:
+        os._exit(3)
+    return "text"
+server.run()
+"""
+
+
+@pytest.mark.parametrize("version", [MODERN, LEGACY])
+async def test_a_child_that_has_died_is_started_again(version: str, tmp_path: Path, pauses: list[float]) -> None:
+    starts = tmp_path / "starts"
+    command = [sys.executable, "-c", COUNTS, str(starts)]
+    async with Client(command, protocol_version=version, timeout=SUBPROCESS_TIMEOUT) as client:
+        assert (await client.read_resource("a://1"))["contents"][0]["text"] == "text"  # again, by itself
+        assert starts.read_text() == "xx"
+        with pytest.raises(ConnectionClosed, match="exited with code 3"):
+            await client.call_tool("die", {"when": 2})  # nobody knows what it has done
+        assert starts.read_text() == "xx"
+        assert (await client.call_tool("die", {"when": 2}))["content"][0]["text"] == "alive"
+        assert starts.read_text() == "xxx"
+    assert len(pauses) == 1
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+
+async def stuck(request: Request) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("leave", ["close", "cancel"])
+@pytest.mark.parametrize("kind", ["http", "stdio"])
+async def test_who_leaves_while_it_is_opened_leaves_nothing(kind: str, leave: str) -> None:
+    async with site(stuck) as there:
+        asked = asyncio.Event()
+        silent = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        client = Client(there.url if kind == "http" else silent, on_message=lambda *message: asked.set())
+        opening = asyncio.create_task(client.__aenter__())
+        await asked.wait()
+        if leave == "close":
+            await client.close()
+            with pytest.raises(ConnectionClosed, match="the client is closed"):
+                await opening
+        else:
+            opening.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+        with pytest.raises(ConnectionClosed, match="the client is closed"):
+            await client.ping()
+
+
+async def test_an_opening_that_nobody_waits_for_any_more_fails_in_silence() -> None:
+    hang_up = asyncio.Event()
+    problems: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
+
+    async def respond(request: Request) -> None:
+        await hang_up.wait()
+
+    async with site(respond) as there:
+        client = Client(there.url, retries=0)
+        asking = asyncio.create_task(client.list_tools())
+        await until(lambda: there.requests)
+        asking.cancel()
+        await asyncio.wait([asking])
+        hang_up.set()
+        opening = client._opening
+        assert opening is not None
+        await asyncio.wait([opening])
+        await client.close()
+    client = asking = opening = None  # type: ignore[assignment]
+    gc.collect()
+    assert problems == []
+
+
+@pytest.mark.parametrize("version", [MODERN, LEGACY])
+async def test_closed_is_closed(version: str) -> None:
+    client = Client(Server("s"), protocol_version=version)
+    async with client:
+        await client.ping()
+        await asyncio.gather(client.close(), client.close(), asyncio.create_task(client.close()))
+        for asking in (client.ping, client.list_tools):
+            with pytest.raises(ConnectionClosed, match="the client is closed"):
+                await asking()
+    with pytest.raises(ConnectionClosed, match="the client is closed"):
+        await client.ping()
+    async with client:  # but may be opened again, by who says so
+        await client.ping()
+
+
+async def test_what_waits_fails_with_the_close() -> None:
+    server = Scripted()
+    began = asyncio.Event()
+
+    async def call(params: dict[str, Any], call: Call) -> dict[str, Any]:
+        began.set()
+        await asyncio.Event().wait()
+        return {}
+
+    server.methods["tools/call"] = call
+    async with Client(server, protocol_version=MODERN) as client:
+        calling = asyncio.create_task(client.call_tool("t"))
+        await began.wait()
+        await client.close()
+        with pytest.raises(ConnectionClosed, match="the connection was closed"):
+            await calling
+
+
+async def test_a_cancelled_close_leaves_nothing() -> None:
+    client = await Client([sys.executable, "-c", DIES], timeout=SUBPROCESS_TIMEOUT).__aenter__()
+    closing = asyncio.create_task(client.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await client.close()
+
+
+async def test_a_client_opens_when_it_is_first_asked() -> None:
+    client = Client(Server("s"))
+    await client.set_log_level("error")
+    await client.request("server/discover")
+    assert client.protocol_version == MODERN
+    await client.close()
+
+
+# --- messages ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "http"])
+@pytest.mark.parametrize("seer", ["def", "async def"])
+async def test_every_message_is_seen(kind: str, seer: str) -> None:
     seen: list[tuple[str, str]] = []
-    async with Client(Server("s"), on_message=lambda way, message: seen.append((way, message.get("method", "")))):
+
+    def see(way: str, message: dict[str, Any]) -> None:
+        seen.append((way, message.get("method", "")))
+
+    async def see_later(way: str, message: dict[str, Any]) -> None:
+        see(way, message)
+
+    on_message = see if seer == "def" else see_later
+    server = Server("s")
+    async with (
+        serve_http(server, port=0) as http,
+        Client(http.url if kind == "http" else server, on_message=on_message),
+    ):
         pass
     assert seen == [("→", "server/discover"), ("←", "")]
 
 
-async def test_on_http_the_older_transport_comes_last() -> None:
-    server = Server("s")
-
-    @server.tool
-    async def add(a: int, b: int) -> int:
-        return a + b
-
-    async with serve_http(server, port=0) as http, Client(http.url.replace("/mcp", "/sse")) as client:
-        assert client.protocol_version == "2025-11-25"
-        assert (await client.call_tool("add", {"a": 1, "b": 2}))["structuredContent"] == {"result": 3}
-
-
-async def test_an_error_that_says_nothing_of_the_endpoint_is_the_users() -> None:
-    server = Scripted(server__discover=RpcError(-32601, "no"), initialize=RpcError(-32000, "not today"))
-    with pytest.raises(RpcError, match="not today"):
-        await Client(server).__aenter__()
-
-
-async def test_a_log_level_goes_with_each_modern_request() -> None:
-    levels: list[Any] = []
-
-    def look(direction: str, message: dict[str, Any]) -> None:
-        if direction == "→":
-            levels.append(message["params"]["_meta"].get(spec.LOG_LEVEL))
-
-    async with Client(Server("s"), on_message=look) as client:
-        await client.set_log_level("error")
-        await client.ping()
-    assert levels == [None, "error"]
+async def test_a_modern_server_that_asks_is_not_answered(caplog: pytest.LogCaptureFixture) -> None:
+    """Spec: 2026-07-28 basic/transports/streamable-http#sending-messages."""
+    ours, theirs = memory_pair()
+    client = Client(ours, protocol_version=MODERN, on_elicit=dict)
+    pinging = asyncio.create_task(client.ping())
+    reading = theirs.read()
+    request = await anext(reading)
+    await theirs.write({"jsonrpc": "2.0", "id": 9, "method": "elicitation/create", "params": {}})
+    await theirs.write({"jsonrpc": "2.0", "id": request["id"], "result": {"resultType": "complete"}})
+    await pinging
+    await client.close()
+    assert [message async for message in reading] == []
+    assert "the server asked, which it must not in this revision" in caplog.text
