@@ -32,12 +32,13 @@ python -m mcp_min call search_files pattern='*.py' \\
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
+import re
 import sys
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import jsonrpc, terminal
@@ -47,6 +48,7 @@ from .terminal import Misuse, say
 if TYPE_CHECKING:
     from .client import Client
     from .server import Server
+    from .targets import Target
 
 Options = argparse.Namespace
 # What a command asks a server: it returns the raw result, and the same for people.
@@ -64,6 +66,9 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status; an error is one line on stderr."""
+    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, stream) is None:  # closed by whoever started us
+            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
         status = _run(name, words)
@@ -75,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # From its second line on, ConnectionClosed repeats the child's stderr, which has been seen.
     except (RpcError, ConnectionError, TimeoutError) as error:
         return _fail(1, str(error).partition("\n")[0])
-    except (Misuse, OSError) as error:
+    except ModuleNotFoundError as error:
+        return _fail(2, f"this copy of the package has no {error.name}")
+    except (Misuse, OSError, ValueError) as error:
         return _fail(2, error)
     except KeyboardInterrupt:
         return 130
@@ -85,19 +92,9 @@ def _run(name: str, words: list[str]) -> int:
     if name in ("-h", "--help"):
         print((__doc__ or "").replace("-m mcp_min", f"-m {__package__}"), end="")
         return 0
-    command = []
-    if "--" in words:
-        words, command = words[: words.index("--")], words[words.index("--") + 1 :]
-    parser = Parser(f"python -m {__package__} {name}", allow_abbrev=False)
-    if name in _COMMANDS:
-        return _COMMANDS[name](parser, words)
-    if name not in _ACTIONS:
-        raise Misuse(f"there is no command {name!r}, only {', '.join([*_ACTIONS, *_COMMANDS])}")
-    action, *positionals = _ACTIONS[name]
-    for positional in positionals:
-        several: dict[str, Any] = {"nargs": "*", "default": []} if positional.endswith("S") else {}
-        parser.add_argument(positional.lower(), metavar=positional, **several)
-    return _connect(action, parser, words, command)
+    if name not in _COMMANDS:
+        raise Misuse(f"there is no command {name!r}, only {', '.join(_COMMANDS)}")
+    return _COMMANDS[name](Parser(f"python -m {__package__} {name}", allow_abbrev=False), words)
 
 
 def _fail(status: int, error: object) -> int:
@@ -105,38 +102,32 @@ def _fail(status: int, error: object) -> int:
     return status
 
 
-def _extra(name: str) -> Any:
-    import importlib
-
-    try:
-        return importlib.import_module(f".extras.{name}", __package__)
-    except ModuleNotFoundError:
-        raise Misuse(f"this copy of the package has no extras/{name}.py") from None
-
-
 # --- asking a server -----------------------------------------------------------------------------
 
 
-def _connect(action: Action, parser: Parser, words: list[str], command: list[str]) -> int:
+def _connect(action: Action, positionals: Sequence[str], parser: Parser, words: list[str]) -> int:
     """Read the options that all clients share, open the connection, and do what the command does."""
+    command = []
+    if "--" in words:
+        words, command = words[: words.index("--")], words[words.index("--") + 1 :]
+    for positional in positionals:
+        several: dict[str, Any] = {"nargs": "*", "default": []} if positional.endswith("S") else {}
+        parser.add_argument(positional.lower(), metavar=positional, **several)
     for flag in ("--url", "--config", "--server"):
         parser.add_argument(flag)
     parser.add_argument("--header", action="append", default=[])
-    parser.add_argument("--timeout", type=float, default=None if sys.stdin.isatty() else TIMEOUT)
+    parser.add_argument("--timeout", type=_seconds, default=None if sys.stdin.isatty() else TIMEOUT)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--trace", action="store_true")
     options = parser.parse_intermixed_args(words)
-    try:
-        " ".join(words).encode()  # what is not UTF-8 cannot be sent
-        target, transport = _target(options, command)
-    except ValueError as error:
-        raise Misuse(str(error)) from None
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    " ".join(words).encode()  # what is not UTF-8 cannot be sent
+    target = _target(options, command)
+    if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # better an escape than half an answer
 
     import asyncio
 
-    result, text = asyncio.run(_session(action, options, target, transport))
+    result, text = asyncio.run(_session(action, options, target))
     failed = bool(result.get("isError"))
     if options.json and result:
         print(terminal.pretty(result))
@@ -147,7 +138,13 @@ def _connect(action: Action, parser: Parser, words: list[str], command: list[str
     return int(failed)
 
 
-async def _session(action: Action, options: Options, target: Any, transport: dict[str, Any]) -> tuple[Result, str]:
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d*\.?\d+", text):
+        raise argparse.ArgumentTypeError(f"not a number of seconds: {text!r}")
+    return float(text)
+
+
+async def _session(action: Action, options: Options, target: Target) -> tuple[Result, str]:
     from .client import Client
 
     async with Client(
@@ -158,7 +155,6 @@ async def _session(action: Action, options: Options, target: Any, transport: dic
         on_message=_trace if options.trace else None,
         timeout=options.timeout,
         retries=0,  # the person who typed can type again
-        **transport,
     ) as client:
         try:
             return await action(client, options)
@@ -172,25 +168,26 @@ def _trace(direction: str, message: Message) -> None:
     print(direction, json.dumps(message), file=sys.stderr, flush=True)
 
 
-def _target(options: Options, command: list[str]) -> tuple[Any, dict[str, Any]]:
+def _target(options: Options, command: list[str]) -> Target:
     if (bool(command), options.url is not None, options.config is not None).count(True) != 1:
         raise Misuse("name one server: -- COMMAND [ARG ...], or --url URL, or --config FILE --server NAME")
     if options.header and options.url is None:
         raise Misuse("--header goes with --url")
     if options.url is not None:
-        from .http_client import split_url
+        from .targets import HttpServerParameters
 
-        split_url(options.url)
         pairs = [header.partition(":") for header in options.header]
         if not all(colon for _, colon, _ in pairs):
             raise Misuse("--header is 'NAME: VALUE'")
-        return options.url, {"headers": {name.strip(): value.strip() for name, _, value in pairs}}
+        return HttpServerParameters(options.url, {name.strip(): value.strip() for name, _, value in pairs})
     if options.config is not None:
-        servers = _extra("config").load_config(options.config)
+        from .extras.config import load_config
+
+        servers = load_config(options.config)
         if options.server not in servers:
-            raise Misuse(f"--server: {options.config} has {', '.join(servers)}")
-        return servers[options.server], {}
-    return command, {}
+            raise Misuse(f"--server: {options.config} has {', '.join(servers) or 'none'}")
+        return servers[options.server]
+    return command
 
 
 async def _list(client: Client, options: Options) -> tuple[Result, str]:
@@ -212,9 +209,6 @@ async def _call(client: Client, options: Options) -> tuple[Result, str]:
     listed = await client.list_tools() if options.arguments else []
     properties = {tool["name"]: tool["inputSchema"].get("properties", {}) for tool in listed}
     arguments = terminal.arguments(options.arguments, properties.get(options.tool, {}))
-    if not sys.stderr.isatty():
-        result = await client.call_tool(options.tool, arguments)
-        return result, terminal.answer(result)
     try:
         result = await client.call_tool(options.tool, arguments, on_progress=terminal.progress)
     finally:
@@ -255,17 +249,21 @@ def _serve(parser: Parser, words: list[str]) -> int:
     from .request_state import RequestState
 
     parser.add_argument("target", metavar="FILE.py[:NAME] | MODULE[:NAME]")
-    chooser = Parser(add_help=False, allow_abbrev=False)
-    for each in (chooser, parser):
-        each.add_argument("--transport", default=os.environ.get("TRANSPORT") or "stdio")
-    transport = chooser.parse_known_args(words)[0].transport
-    for flag, transports, settings in _FLAGS:
-        if transport in transports:
-            parser.add_argument(flag, **settings)
+    parser.add_argument("--transport", default=os.environ.get("TRANSPORT") or "stdio")
+    for flag, _, settings in _FLAGS:
+        parser.add_argument(flag, **settings)
     options = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
+    for flag, transports, settings in _FLAGS:
+        given = settings.get("dest", flag[2:].replace("-", "_")) in options
+        if given and options["transport"] not in transports:
+            raise Misuse(f"{flag} is for --transport {' or '.join(transports)}")
+    if options["transport"] == "unix" and "path" not in options:
+        raise Misuse("--transport unix needs --path SOCKET")
     api_key, state_key = (_secret(options.pop(f"{kind}_key_env", None)) for kind in ("api", "state"))
     if api_key is not None:
-        options["auth"] = _extra("auth").Auth(api_keys={api_key: "api-key"})
+        from .extras.auth import Auth
+
+        options["auth"] = Auth(api_keys={api_key: "api-key"})
     certificate, key = options.pop("certfile", None), options.pop("keyfile", None)
     if certificate is not None:
         import ssl
@@ -275,10 +273,7 @@ def _serve(parser: Parser, words: list[str]) -> int:
     server = _load(options.pop("target"))
     if state_key is not None:
         server.request_state = RequestState(state_key.encode())
-    try:
-        server.run(**options)
-    except ValueError as error:
-        raise Misuse(str(error)) from None
+    server.run(**options)
     return 0
 
 
@@ -315,29 +310,32 @@ def _load(target: str) -> Server:
 
 
 def _tour(parser: Parser, words: list[str]) -> int:
+    from .extras.tour import tell
+
     parser.parse_args(words)
-    for line in _extra("tour").tell():
+    for line in tell():
         print(line)
     return 0
 
 
 def _vendor(parser: Parser, words: list[str]) -> int:
+    from .extras.vendor import check, copy
+
     parser.add_argument("dest", metavar="DEST | DEST.pyz")
     parser.add_argument("--core", action="store_true", help="without extras and examples")
     parser.add_argument("--check", action="store_true", help="tell what was changed since")
     options = parser.parse_args(words)
-    vendor = _extra("vendor")
     if options.check:
-        changes = vendor.check(options.dest)
+        changes = check(options.dest)
         print("\n".join(changes) or "unchanged")
         return int(bool(changes))
-    print(f"{vendor.copy(options.dest, core=options.core)} files copied to {options.dest}")
+    print(f"{copy(options.dest, core=options.core)} files copied to {options.dest}")
     return 0
 
 
 _HTTP = ("http", "sse")
 _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
-    ("--path", ("unix",), {"metavar": "SOCKET", "required": True}),
+    ("--path", ("unix",), {"metavar": "SOCKET"}),
     ("--host", ("tcp", *_HTTP), {}),
     ("--port", ("tcp", *_HTTP), {"type": int}),
     ("--allow-unauthenticated", ("tcp", *_HTTP), {"action": "store_const", "const": True}),
@@ -351,14 +349,16 @@ _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
     ("--certfile", _HTTP, {"metavar": "PEM", "help": "certificates, for https"}),
     ("--keyfile", _HTTP, {"metavar": "PEM", "help": "their key, where it is not in the same file"}),
 ]
-_ACTIONS: dict[str, tuple[Any, ...]] = {
-    "list": (_list,),
-    "call": (_call, "TOOL", "ARGUMENTS"),
-    "read": (_read, "URI"),
-    "prompt": (_prompt, "NAME", "ARGUMENTS"),
-    "listen": (_listen, "URIS"),
+_COMMANDS: dict[str, Callable[[Parser, list[str]], int]] = {
+    "list": partial(_connect, _list, []),
+    "call": partial(_connect, _call, ["TOOL", "ARGUMENTS"]),
+    "read": partial(_connect, _read, ["URI"]),
+    "prompt": partial(_connect, _prompt, ["NAME", "ARGUMENTS"]),
+    "listen": partial(_connect, _listen, ["URIS"]),
+    "serve": _serve,
+    "tour": _tour,
+    "vendor": _vendor,
 }
-_COMMANDS: dict[str, Callable[[Parser, list[str]], int]] = {"serve": _serve, "tour": _tour, "vendor": _vendor}
 
 if __name__ == "__main__":
     sys.exit(main())

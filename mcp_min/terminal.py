@@ -162,16 +162,21 @@ def pretty(value: Any) -> str:
 
 
 def progress(done: float, total: float | None, message: str | None) -> None:
-    """Draw how far the work is, over what was drawn before."""
-    share = min(done / total, 1) if total else 0
-    bar = f"[{'#' * int(BAR * share):{BAR}}] {share:4.0%}" if total else f"{done:g}"
-    line = f"{bar} {one_line(message or '')}"[: WIDTH - 1]
-    print(ERASE + line, end="", file=sys.stderr, flush=True)
+    """Draw on a terminal how far the work is, over what was drawn before."""
+    with contextlib.suppress(TypeError, ValueError, OverflowError):  # a stranger's numbers
+        share = min(done / total, 1) if total else 0
+        bar = f"[{'#' * int(BAR * share):{BAR}}] {share:4.0%}" if total else f"{done:g}"
+        _draw(f"{bar} {one_line(message or '')}"[: WIDTH - 1])
 
 
 def end_progress() -> None:
     """Erase what `progress` drew."""
-    print(ERASE, end="", file=sys.stderr, flush=True)
+    _draw("")
+
+
+def _draw(line: str) -> None:
+    if sys.stderr.isatty():
+        print(ERASE + line, end="", file=sys.stderr, flush=True)
 
 
 # --- questions at the prompt ---------------------------------------------------------------------
@@ -190,6 +195,9 @@ def elicit(params: Params) -> Result:
             return {"action": "accept" if _form(schema)["opened"] else "decline"}
         return {"action": "accept", "content": _form(params["requestedSchema"])}
     except EOFError:
+        return {"action": "decline"}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        say(f"declined, since the question has not the form it should have: {error!r}")
         return {"action": "decline"}
 
 

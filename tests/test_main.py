@@ -7,9 +7,12 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,7 +164,11 @@ def command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         ("call add a", 2, "", r"error: 'a' is no argument: .*\n"),
         ("call add a=@nothing", 2, "", r"error: .*No such file.*\n"),
         ("prompt review code:=5", 2, "", r"error: the arguments of a prompt are text: .*\n"),
-        ("call add --timeout soon", 2, "", r"error: argument --timeout: invalid float value: 'soon'; .*\n"),
+        ("call add --timeout soon", 2, "", r"error: argument --timeout: not a number of seconds: 'soon'; .*\n"),
+        ("call add --timeout -1", 2, "", r"error: argument --timeout: not a number of seconds: '-1'; .*\n"),
+        ("call add --timeout nan", 2, "", r"error: argument --timeout: not a number of seconds: 'nan'; .*\n"),
+        ("call add a=@.", 2, "", r"error: .*Is a directory: '\.'\n"),
+        ("call add a:=x", 2, "", r"error: a: 'x' is not JSON\n"),
         ("list --url http://127.0.0.1/mcp", 2, "", r"error: name one server: .*\n"),
         ("call show value=\udcff", 2, "", r"error: 'utf-8' codec can't encode .*\n"),
     ],
@@ -184,7 +191,13 @@ def test_asking(
         ("list --header A:b -- x", 2, "error: --header goes with --url"),
         ("list --url ftp://x", 2, "error: 'ftp://x' is no URL"),
         ("list --url http://127.0.0.1:1/ --header A", 2, "error: --header is 'NAME: VALUE'"),
-        ("list --url http://127.0.0.1:1/", 1, "error: "),
+        ("list --url http://127.0.0.1:1/ --header :b", 2, "error: header '' cannot be sent"),
+        ("list --url http://127.0.0.1:1/ --header A:\u20ac", 2, "error: header 'a' cannot be sent"),
+        ("list --url http://127.0.0.1:1/", 1, "error: http://127.0.0.1:1: connecting: "),
+        ("list --url http://no-such-host.invalid/", 1, "error: http://no-such-host.invalid: connecting: "),
+        ("list --url http://", 2, "error: 'http://' is no URL"),
+        ("list --url http://me:secret@127.0.0.1/", 2, "error: a URL must not hold a user name or password"),
+        ("list --url http://127.0.0.1:99999/", 2, "error: 'http://127.0.0.1:99999/' has no port between"),
         ("nothing", 2, "error: there is no command 'nothing', only list, call, "),
         ("serve", 2, "error: the following arguments are required"),
         ("serve nothing.py", 2, "error: nothing.py cannot be loaded: FileNotFoundError"),
@@ -194,8 +207,10 @@ def test_asking(
         ("serve server.py", 2, "error: server.py defines these servers: server, other; name one as server.py:NAME"),
         ("serve one.py:two", 2, "error: one.py defines these servers: server; name one as one.py:NAME"),
         ("serve one.py --transport pigeon", 2, "error: transport 'pigeon': there are "),
-        ("serve one.py --port 1", 2, "error: unrecognized arguments: --port 1; see "),
-        ("serve one.py --transport unix", 2, "error: the following arguments are required: --path"),
+        ("serve one.py --port 1", 2, "error: --port is for --transport tcp or http or sse"),
+        ("serve one.py --transport http --path x", 2, "error: --path is for --transport unix"),
+        ("serve one.py --prt 1", 2, "error: unrecognized arguments: --prt 1; see "),
+        ("serve one.py --transport unix", 2, "error: --transport unix needs --path SOCKET"),
         ("serve one.py --transport tcp --host 0.0.0.0", 2, "error: host '0.0.0.0': anybody could call"),
         (
             "serve one.py --transport http --api-key-env NO_SUCH",
@@ -301,6 +316,73 @@ def test_log_messages_are_shown(command: list[str], capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "warning: high up\n"
 
 
+@pytest.fixture
+def deaf() -> Iterator[int]:
+    """A port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+def test_a_server_on_the_network_that_says_nothing(deaf: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--url", f"http://127.0.0.1:{deaf}/mcp", "--timeout", "0.1"]) == 1
+    assert re.fullmatch(r"error: no answer to server/discover within 0\.1 seconds.*\n", capsys.readouterr().err)
+
+
+def test_a_server_that_does_not_speak_tls(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(5)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert main(["list", "--url", f"https://127.0.0.1:{listening.getsockname()[1]}/mcp"]) == 1
+        thread.join()
+    assert re.fullmatch(r"error: https://127\.0\.0\.1:\d+: connecting: .*\n", capsys.readouterr().err)
+
+
+# A legacy server that logs, tells how far it is, and asks, all of it beside the point.
+HOSTILE = """
+import json, sys
+def say(**message): print(json.dumps({"jsonrpc": "2.0"} | message), flush=True)
+for line in sys.stdin:
+    message = json.loads(line)
+    id, method, params = message.get("id"), message.get("method"), message.get("params")
+    if method == "server/discover": say(id=id, error={"code": -32601, "message": "no"})
+    elif method == "initialize":
+        say(id=id, result={"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {}})
+    elif method == "tools/call":
+        call = id
+        say(method="notifications/message", params={"level": {}, "data": ["\x1b[2J"]})
+        for progress, total in ((1, "x"), (10**400, 1), (10**400, None), (1, 1e-300)):
+            token = params["_meta"]["progressToken"]
+            say(method="notifications/progress", params={"progressToken": token, "progress": progress, "total": total})
+        say(id="ours", method="elicitation/create", params={"message": "\x1b[2J?", "requestedSchema": []})
+    elif id == "ours":
+        say(id=call, result={"content": [{"type": "text", "text": json.dumps(message["result"])}]})
+"""
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_hostile_questions(
+    terminal: bool, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if terminal:
+        for name in ("stdin", "stderr"):
+            monkeypatch.setattr(sys, name, Tty())
+    err = sys.stderr
+    assert main(["call", "x", "--", sys.executable, "-c", HOSTILE]) == 0
+    shown = capfd.readouterr()
+    assert shown.out == '{"action": "decline"}\n'
+    said = err.getvalue() if isinstance(err, Tty) else shown.err
+    assert "Traceback" not in said + shown.err
+    assert "declined, since" in said
+    assert "\x1b" not in said
+
+
 def test_interrupted(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """The server presses Ctrl-C for us: it sends its parent the signal."""
     assert main(["call", "interrupt", *command]) == 130
@@ -313,6 +395,53 @@ def test_a_reader_that_has_seen_enough(command: list[str], monkeypatch: pytest.M
     with open(writing, "w") as broken:
         monkeypatch.setattr(sys, "stdout", broken)
         assert main(["call", "add", "a=1", *command]) == 1
+
+
+@pytest.mark.parametrize(
+    ("redirection", "out", "err", "status"),
+    [
+        ("<&-", "3\n", "", 0),
+        (">&-", "", "", 0),
+        ("2>&-", "3\n", "", 0),
+        ("<&- >&- 2>&-", "", "", 0),
+        (">/dev/full", "", "error: [Errno 28] No space left on device\n", 2),
+    ],
+)
+def test_streams_that_are_closed_or_full(
+    redirection: str, out: str, err: str, status: int, command: list[str], folder: Path
+) -> None:
+    words = ["call", "add", "a=1", *command]
+    line = f"{shlex.join([sys.executable, '-m', 'mcp_min', *words])} {redirection}"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["sh", "-c", line], env=env, cwd=folder, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.stdout, done.stderr, done.returncode) == (out, err, status)
+
+
+def test_streams_that_python_found_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["list"]) == 2
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        stream.close()
+
+
+def test_a_pipe_that_closes_early(command: list[str], folder: Path) -> None:
+    listing = shlex.join([sys.executable, "-m", "mcp_min", "list", "--json", *command])
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    line = f"{{ {listing}; echo $? >&2; }} | true"
+    done = subprocess.run(["sh", "-c", line], env=env, cwd=folder, capture_output=True, text=True, timeout=DEADLINE)
+    assert (done.stdout, done.stderr) == ("", "1\n")
+
+
+@pytest.mark.parametrize("example", ["files", "notes"])
+def test_lists_fit_80_columns(example: str, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    server = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); from mcp_min.examples import {example} as e; e.server.run()"
+    )
+    assert main(["list", "--", sys.executable, "-c", server]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[2:4] == ["", "Tools"]
 
 
 # --- other ways to a server ----------------------------------------------------------------------
@@ -432,7 +561,7 @@ def test_a_copy_without_extras(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mcp_min.extras.tour", None)
     assert main(["tour"]) == 2
-    assert capsys.readouterr().err == "error: this copy of the package has no extras/tour.py\n"
+    assert capsys.readouterr().err == "error: this copy of the package has no mcp_min.extras.tour\n"
 
 
 @pytest.mark.parametrize("json_too", [(), ("--json",)])

@@ -203,6 +203,19 @@ def test_progress(progress: tuple[float, float | None, str | None], line: str, m
     assert sys.stderr.getvalue().endswith(f"{line}\r{' ' * 79}\r")  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("progress", [(1, "x", None), (10**400, 1, None), (10**400, None, None), (1, 1e-320, "m")])
+def test_progress_that_makes_no_sense(progress: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Tty())
+    terminal.progress(*progress)
+
+
+def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    terminal.progress(1, 2, "half")
+    terminal.end_progress()
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
 # --- questions at the prompt ---------------------------------------------------------------------
 
 
@@ -256,6 +269,24 @@ def test_what_is_not_required_may_be_left_out(monkeypatch: pytest.MonkeyPatch) -
 def test_a_form_can_be_declined(monkeypatch: pytest.MonkeyPatch) -> None:
     form = {"type": "object", "properties": {"a": TEXT, "b": TEXT}}
     assert ask({"message": "?", "requestedSchema": form}, "text\n", monkeypatch)[0] == {"action": "decline"}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        {"message": "?"},
+        {"message": "?", "requestedSchema": []},
+        {"message": "?", "requestedSchema": {"properties": {"a": 5}}},
+        {"message": "?", "requestedSchema": {"properties": {"a": {"type": "nothing"}}}},
+        {"message": "?", "requestedSchema": {"properties": {"a": {"type": "array"}}}},
+        {"message": "?", "requestedSchema": {"properties": {"a": {"enum": 5}}}},
+        {"message": "?", "mode": "url"},
+    ],
+)
+def test_a_question_that_makes_no_sense_is_declined(question: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    result, screen = ask(question, "x\n", monkeypatch)
+    assert result == {"action": "decline"}
+    assert "declined, since the question has not the form it should have: " in screen
 
 
 @pytest.mark.parametrize(("typed", "action"), [("y\n", "accept"), ("no\n", "decline"), ("", "decline")])
