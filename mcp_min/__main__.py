@@ -129,11 +129,9 @@ def _connect(action: Action, positionals: Sequence[str], parser: Parser, words: 
 
     result, text = asyncio.run(_session(action, options, target))
     failed = bool(result.get("isError"))
-    if options.json and result:
-        print(terminal.pretty(result))
-    elif failed:
-        _fail(1, text)
-    elif text:
+    if failed and not options.json:
+        return _fail(1, text)
+    if text:
         print(text)
     return int(failed)
 
@@ -157,9 +155,10 @@ async def _session(action: Action, options: Options, target: Target) -> tuple[Re
         retries=0,  # the person who typed can type again
     ) as client:
         try:
-            return await action(client, options)
+            result, text = await action(client, options)
+            return result, terminal.pretty(result) if options.json and result else text
         # A result is what the server made it, and nobody has checked its members.
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             problem = f"the server's answer has not the form it should have: {error!r}"
             raise RpcError(jsonrpc.INVALID_REQUEST, problem) from None
 

@@ -196,7 +196,7 @@ def elicit(params: Params) -> Result:
         return {"action": "accept", "content": _form(params["requestedSchema"])}
     except EOFError:
         return {"action": "decline"}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         say(f"declined, since the question has not the form it should have: {error!r}")
         return {"action": "decline"}
 

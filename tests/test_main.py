@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from mcp_min import terminal
 from mcp_min.__main__ import main
 from mcp_min.request_state import RequestState
 
@@ -284,6 +285,20 @@ def test_a_server_that_talks_nonsense(words: str, command: list[str], capsys: py
     )
 
 
+@pytest.mark.parametrize("words", ["list", "call add a=1 --json"])
+def test_an_answer_that_is_nested_too_deeply(
+    words: str, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From Python 3.12 on, more can be read than can be walked through."""
+
+    def walk(answer: Any) -> str:
+        raise RecursionError("maximum recursion depth exceeded")
+
+    monkeypatch.setattr(terminal, "listing" if words == "list" else "pretty", walk)
+    assert main([*words.split(), *command]) == 1
+    assert re.fullmatch("error: the server's answer has not the form .*RecursionError.*\n", capsys.readouterr().err)
+
+
 def test_bytes_reach_a_pipe_as_they_are(command: list[str], capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["read", "demo://bytes", *command]) == 0
     assert capfdbinary.readouterr().out == bytes(range(256))
@@ -366,11 +381,11 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("at_terminal", [False, True])
 def test_hostile_questions(
-    terminal: bool, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    at_terminal: bool, command: list[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if terminal:
+    if at_terminal:
         for name in ("stdin", "stderr"):
             monkeypatch.setattr(sys, name, Tty())
     err = sys.stderr
