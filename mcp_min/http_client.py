@@ -9,10 +9,10 @@ Wire: → POST /mcp HTTP/1.1          ← HTTP/1.1 200 OK
         Content-Length: 46            Content-Length: 36
 
 A `Response` owns its connection until its body has been read or it is closed; then the `HttpClient` keeps the
-connection, or drops it. `HttpClient.close` drops those it keeps: who has a response in hand closes it first.
+connection, or drops it. `HttpClient.close` drops them all.
 
 A connection is kept when its answer ended where it said it would, and nothing followed.
-A request is sent a second time when a kept connection broke before a byte of the answer, and twice does no harm.
+A request is sent a second time when a kept connection broke before the answer, and twice does no harm.
 A redirect is followed when it changes neither the origin nor the method. Whatever else happens is an error that
 names the origin and the phase, "http://127.0.0.1:8000: waiting for the answer: the connection was closed".
 
@@ -29,8 +29,10 @@ import functools
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from .jsonrpc import ConnectionClosed
 
 if TYPE_CHECKING:
     import ssl
@@ -45,6 +47,7 @@ MAX_INTERIM = 10  # 1xx answers before the one that counts
 MAX_REDIRECTS = 5  # RFC 2068's figure; more is a loop
 MAX_IDLE = 8  # connections kept for one origin
 IDLE = 4.0  # seconds a connection is kept; Node.js closes after 5, and a request sent in that moment is lost
+REPEATABLE = ("GET", "DELETE")  # idempotent by RFC 9110 9.2.2; no other such method is sent here
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # which is another machine to the proxy
 HAPPY_EYEBALLS = 0.25  # seconds until the next address is tried beside the first (RFC 8305)
 
@@ -54,13 +57,13 @@ _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _TEXT = r"[\t -~\x80-\xff]*"
 _HEAD = re.compile(rf"HTTP/1\.([01]) ([1-5][0-9]{{2}})(?: {_TEXT})?\r\n((?:{_TOKEN}:{_TEXT}\r\n)*)\r\n")
 _HEADER = re.compile(rf"{_TOKEN}\n{_TEXT}")
-_CHUNK_SIZE = re.compile(rb"(?:\r\n)?([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
 
 # What this file writes itself; written twice, the two ends could understand different things.
 _RESERVED = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding"})
 
 
-class HttpError(ConnectionError):
+class HttpError(ConnectionClosed):
     """No usable answer: from where, while doing what, and why stand in the text.
 
     sent: False when no byte of the request has left, so that it may be sent again whatever it does.
@@ -162,15 +165,11 @@ def _redirected(method: str, origin: Origin, target: str, status: int, location:
     return target
 
 
-def _encode(headers: Headers, body: bytes | None) -> bytes:
-    lines = ["Accept-Encoding: identity\r\n"]
-    for name, value in headers.items():
-        if not _HEADER.fullmatch(f"{name}\n{value}") or name.lower() in _RESERVED:
-            raise ValueError(f"header {name!r} cannot be sent: no token, not one line of Latin-1, or not the caller's")
-        lines.append(f"{name}: {value}\r\n")
-    if body is not None:
-        lines.append(f"Content-Length: {len(body)}\r\n")
-    return "".join([*lines, "\r\n"]).encode("latin-1") + (body or b"")
+@functools.lru_cache(maxsize=256)  # a client says the same things in each request
+def _header_line(name: str, value: str) -> str:
+    if not _HEADER.fullmatch(f"{name}\n{value}") or name.lower() in _RESERVED:
+        raise ValueError(f"header {name!r} cannot be sent: no token, not one line of Latin-1, or not the caller's")
+    return f"{name}: {value}\r\n"
 
 
 # --- one request and its answer ------------------------------------------------------------------
@@ -193,40 +192,37 @@ class Response:
         # The one place where what asyncio raises becomes a sentence; everything below runs in a phase.
         self._phase_name = name
         try:
+            if seconds is None:
+                return await step
             async with asyncio.timeout(seconds):
-                result = await step
-        except HttpError:
+                return await step
+        except BaseException as error:
+            self.close()
+            if isinstance(error, TimeoutError):
+                raise TimeoutError(f"{self._origin}: {name}: not done within {seconds} s") from None
+            if isinstance(error, asyncio.LimitOverrunError):
+                raise self._error(f"no end within {MAX_HEAD} bytes") from None
+            if isinstance(error, EOFError):
+                raise self._error("the connection was closed") from None
+            if isinstance(error, OSError) and not isinstance(error, HttpError):
+                raise self._error(str(error) or type(error).__name__) from None
             raise
-        except TimeoutError:
-            raise TimeoutError(f"{self._origin}: {name}: not done within {seconds} s") from None
-        except asyncio.LimitOverrunError:
-            raise self._error(f"no end within {MAX_HEAD} bytes") from None
-        except EOFError:
-            raise self._error("the connection was closed") from None
-        except OSError as error:
-            raise self._error(str(error) or type(error).__name__) from None
-        return result
 
     def _error(self, text: str) -> HttpError:
         return HttpError(f"{self._origin}: {self._phase_name}: {text}", sent=self._sent)
 
     async def _perform(self, data: bytes, kept: Streams | None, proxy: Proxy | None) -> None:
         timeouts = self._client.timeouts
-        try:
-            if kept is None:
-                await self._phase("connecting", timeouts.connect, self._connect(proxy))
-            else:
-                (self._reader, self._writer), self._open = kept, True
-            self._sent, self._answered = True, False  # whether a byte has left, whether one has come
-            self._writer.write(data)
-            # Most requests are with the kernel by now, and a timer for nothing would cost a tenth of the whole.
-            if self._writer.transport.get_write_buffer_size():
-                await self._phase("sending the request", timeouts.write, self._writer.drain())
-            self.status, self.headers = await self._phase("waiting for the answer", timeouts.head, self._read_head())
-            self._frame()
-        except BaseException:
-            self.close()
-            raise
+        if kept is None:
+            await self._phase("connecting", timeouts.connect, self._connect(proxy))
+        else:
+            (self._reader, self._writer), self._open = kept, True
+        self._sent = True
+        self._writer.write(data)
+        # Most requests are with the kernel by now, and a timer for nothing would cost a tenth of the whole.
+        if self._writer.transport.get_write_buffer_size():
+            await self._phase("sending the request", timeouts.write, self._writer.drain())
+        await self._phase("waiting for the answer", timeouts.head, self._begin())
 
     async def _connect(self, proxy: Proxy | None) -> None:
         to, header = proxy or (self._origin, "")
@@ -236,6 +232,7 @@ class Response:
             to.host, to.port, limit=MAX_HEAD, happy_eyeballs_delay=delay
         )
         self._open = True
+        self._client._connections.add(self._writer)
         if self._origin.scheme == "https":
             if proxy:
                 await self._open_tunnel(to, header)
@@ -248,19 +245,18 @@ class Response:
         # RFC 9112 3.2.3: host and port, the port also where it is the scheme's own.
         target = self._origin.authority.removesuffix(f":{self._origin.port}") + f":{self._origin.port}"
         self._writer.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{header}\r\n".encode())
-        status, _ = await self._read_head()
-        if status // 100 != 2:
-            raise self._error(f"the proxy {proxy} refused a tunnel with status {status}")
+        await self._read_head()
+        if self.status // 100 != 2:
+            raise self._error(f"the proxy {proxy} refused a tunnel with status {self.status}")
         # In a tunnel the server speaks second. What the proxy adds here would pass for the server's words under TLS.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0):
                 await self._reader.read(1)
                 raise self._error(f"the proxy {proxy} does not keep to its tunnel")
 
-    async def _read_head(self) -> tuple[int, dict[str, str]]:
+    async def _read_head(self) -> None:
         for _ in range(MAX_INTERIM):
             first = await self._reader.readexactly(1)
-            self._answered = True
             # Said at once: who greets in another protocol waits for an answer and never ends a head.
             if first != b"H":
                 raise self._error(f"the answer is not HTTP: it begins with {first!r}")
@@ -268,12 +264,19 @@ class Response:
             match = _HEAD.fullmatch(head.decode("latin-1"))
             if match is None:
                 raise self._error(f"the answer has a malformed head: {head[:60]!r}")
-            self._reusable = match[1] == "1"
             if match[2] >= "200":
-                return int(match[2]), _parse_headers(match[3])
+                self._reusable, self.status = match[1] == "1", int(match[2])
+                self.headers: dict[str, str] = {}
+                for line in match[3].split("\r\n")[:-1]:
+                    name, _, value = line.partition(":")
+                    name, value = name.lower(), value.strip(" \t")
+                    # RFC 9110 5.3: repeated headers are one list. A repeated length is no number then, and refused.
+                    self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+                return
         raise self._error(f"more than {MAX_INTERIM} interim answers")
 
-    def _frame(self) -> None:
+    async def _begin(self) -> None:
+        await self._read_head()
         coding, length = self.headers.get("transfer-encoding"), self.headers.get("content-length")
         # RFC 9112 6.3: both together "ought to be handled as an error".
         if coding is not None and (coding.lower() != "chunked" or length is not None):
@@ -284,8 +287,8 @@ class Response:
         self._chunked, self._begun = coding is not None, False
         self._to_eof = coding is None and length is None
         self._left = 0 if self._chunked else sys.maxsize if length is None else int(length)
-        closing = self._to_eof or "close" in self.headers.get("connection", "").lower()
-        self._reusable = self._reusable and not closing
+        if self._to_eof or "close" in self.headers.get("connection", "").lower():
+            self._reusable = False
         # RFC 9112 6.3: these have no body, whatever their headers say; some servers send one all the same.
         if self.status in (204, 304):
             self.close()
@@ -298,27 +301,21 @@ class Response:
         Raises HttpError, also for a body over the client's `max_body`, and TimeoutError. Cancelled, it drops the
         connection.
         """
-        pieces = self.chunks(silence=self._client.timeouts.read, limit=self._client.max_body)
-        return b"".join([piece async for piece in pieces])
+        pieces, size, limit = [], 0, self._client.max_body
+        while piece := await self.read_some(self._client.timeouts.read):
+            pieces.append(piece)
+            size += len(piece)
+            if size + (0 if self._to_eof else self._left) > limit:
+                self.close()
+                raise self._error(f"it has more than {limit} bytes (option max_body)")
+        return b"".join(pieces)
 
-    async def chunks(self, *, silence: float | None = None, limit: int = sys.maxsize) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives; that of an event stream may have no end.
+    async def read_some(self, silence: float | None = None) -> bytes:
+        """Return the next piece of the body as it comes, b"" at its end; that of an event stream may have none.
 
-        silence: seconds to wait for the next piece. limit: bytes of the whole body.
-
-        Raises HttpError, TimeoutError. Cancelled, or left early and closed, it drops the connection.
+        silence: seconds to wait for the piece. Raises HttpError, TimeoutError. Cancelled, it drops the connection.
         """
-        size = 0
-        try:
-            while self._open:
-                piece = await self._phase("reading the body", silence, self._next_piece())
-                size += len(piece)
-                if size + (0 if self._to_eof else self._left) > limit:
-                    raise self._error(f"it has more than {limit} bytes (option max_body)")
-                if piece:
-                    yield piece
-        finally:
-            self.close()
+        return await self._phase("reading the body", silence, self._next_piece()) if self._open else b""
 
     async def _next_piece(self) -> bytes:
         if self._chunked and self._left == 0:
@@ -335,10 +332,10 @@ class Response:
         return piece
 
     async def _read_chunk_size(self) -> int:
-        line = await self._reader.readuntil(b"\r\n")
-        if self._begun:  # what that line ended is the chunk before
-            line += await self._reader.readuntil(b"\r\n")
+        if self._begun and await self._reader.readexactly(2) != b"\r\n":
+            raise self._error("a chunk does not end where it should")
         self._begun = True
+        line = await self._reader.readuntil(b"\r\n")
         match = _CHUNK_SIZE.fullmatch(line)
         if match is None:
             raise self._error(f"{line[:60]!r} is no chunk size")
@@ -362,17 +359,7 @@ class Response:
         """
         if self._open:
             self._open = False
-            self._writer.transport.abort()
-
-
-def _parse_headers(block: str) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for line in block.split("\r\n")[:-1]:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
-        # RFC 9110 5.3: repeated headers are one list. A repeated length is no number then, and refused.
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return headers
+            self._client._drop(self._writer)
 
 
 # --- the client ----------------------------------------------------------------------------------
@@ -390,28 +377,29 @@ class HttpClient:
         self.ssl_context = ssl_context
         self.timeouts = timeouts or Timeouts()
         self.max_body = max_body
+        self._connections: set[asyncio.StreamWriter] = set()
         self._idle: dict[Origin, list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]]] = {}
 
-    async def request(
-        self, method: str, url: str, headers: Headers, body: bytes | None = None, *, repeatable: bool = False
-    ) -> Response:
+    async def request(self, method: str, url: str, headers: Headers, body: bytes | None = None) -> Response:
         """Send one request and return its answer as soon as the head is here.
 
-        repeatable: sending it twice does no harm, as with GET, PUT and DELETE. A kept connection that turns out to
-        be broken before a byte of the answer is then replaced once; any other request fails.
+        A kept connection that breaks before the answer is replaced once for GET and DELETE, which do no harm when
+        sent twice; any other request fails.
 
         Raises HttpError, TimeoutError, and ValueError for a URL, a header or a proxy that cannot be used. Cancelled,
         it drops the connection; the server may have acted on the request.
         """
         origin, target = split_url(url)
         proxy = find_proxy(origin)
-        rest = _encode(headers, body)
-        repeatable = repeatable or method in ("GET", "OPTIONS", "PUT", "DELETE")  # idempotent by RFC 9110 9.2.2
+        lines = "".join([_header_line(name, value) for name, value in headers.items()])
+        if body is not None:
+            lines += f"Content-Length: {len(body)}\r\n"
         for _ in range(MAX_REDIRECTS + 1):
             # RFC 9112 3.2.2: a proxy MUST get the absolute form. Through a tunnel, no proxy gets it.
             at, credentials = (origin, proxy[1]) if proxy and origin.scheme == "http" else ("", "")
             start = f"{method} {at}{target} HTTP/1.1\r\nHost: {origin.authority}\r\n{credentials}"
-            response = await self._exchange(start.encode() + rest, origin, proxy, repeatable)
+            data = f"{start}Accept-Encoding: identity\r\n{lines}\r\n".encode("latin-1") + (body or b"")
+            response = await self._exchange(data, origin, proxy, method in REPEATABLE)
             location = response.headers.get("location")
             if location is None or response.status not in (301, 302, 303, 307, 308):
                 return response
@@ -420,13 +408,12 @@ class HttpClient:
         raise HttpError(f"{origin}: more than {MAX_REDIRECTS} redirects")
 
     async def _exchange(self, data: bytes, origin: Origin, proxy: Proxy | None, repeatable: bool) -> Response:
-        kept = self._take(origin)
-        response = Response(self, origin)
+        response, kept = Response(self, origin), self._take(origin)
         try:
             await response._perform(data, kept, proxy)
         except HttpError:
             # RFC 9110 9.2.2: MUST NOT be sent again by itself, unless idempotent or known not to be applied.
-            if kept is None or response._answered or not repeatable:
+            if kept is None or not repeatable:
                 raise
             await response._perform(data, None, proxy)
         return response
@@ -439,11 +426,14 @@ class HttpClient:
             reader, writer, since = idle.pop()
             if since > oldest and not reader.at_eof() and not writer.is_closing():
                 return reader, writer
-            writer.transport.abort()
+            self._drop(writer)
         return None
 
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
+        self._connections.discard(writer)
+        writer.transport.abort()
+
     def close(self) -> None:
-        """Drop the kept connections; asyncio closes their sockets in its next step."""
-        for idle in self._idle.values():
-            for _, writer, _ in idle:
-                writer.transport.abort()
+        """Drop every connection, also those whose answer is being read; asyncio closes the sockets in its next step."""
+        for writer in [*self._connections]:
+            self._drop(writer)

@@ -24,8 +24,7 @@ import inspect
 import logging
 from asyncio import sleep
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urljoin
 
 from . import headers as mcp_headers
@@ -38,30 +37,28 @@ logger = logging.getLogger("mcp_min")
 MAX_UNREAD = 256  # messages that wait for `read`; past it, responses are read no further
 RETRY = 1.0  # seconds before a stream that has ended is asked for again, where the server names none
 MIN_RETRY = 0.1  # seconds, whatever the server names: it may name 0, and end every stream at once
-MAX_SILENT = 10  # streams in a row without an event, until their request is given up
-MAX_DOUBLINGS = 5  # of the pause before the next stream, one for each of those
+MAX_SILENT = 5  # streams in a row without an event: each doubles the pause, then their request is given up
 ACCEPTED = 30.0  # seconds in which a server must take what it need not answer
 GOODBYE = 2.0  # seconds for the DELETE of a session, and for the rest of a stream after its answer
 ENDPOINT_TIMEOUT = 10.0  # seconds in which an HTTP+SSE server must say where to post
-ACCEPT = "application/json, text/event-stream"  # MUST list both
+EVENTS = "text/event-stream"
+ACCEPT = f"application/json, {EVENTS}"  # MUST list both
 # What a server says that may not say it a moment later.
 BUSY = frozenset({429, 502, 503, 504})
 
 HeaderSource = Mapping[str, str] | Callable[[], Any]
 
 
-class Lost(ConnectionClosed):
-    """No usable answer will come. sent: False when the server has not taken the request, which may be sent again."""
+class SessionEnded(ConnectionClosed):
+    """The server has forgotten the session, and done nothing: the request may be `sent` again in another one."""
 
-    def __init__(self, text: str, *, sent: bool = True) -> None:
-        super().__init__(text)
-        self.sent = sent
+    sent = False
 
 
 class Refused(RpcError):
     """An HTTP status that carried no answer. `code` is the status, positive, so that no peer's error looks like it.
 
-    retry_after: seconds until it is worth another try, None when it never is. sent: as for Lost.
+    retry_after: seconds until it is worth another try, None when it never is. sent: as for HttpError.
     """
 
     def __init__(self, response: Response, message: str, data: Any = None) -> None:
@@ -114,19 +111,23 @@ class HttpTransport:
             raise ConnectionClosed("the transport is closed")
         body = jsonrpc.encode(message)
         message = message if isinstance(message, dict) else {}
-        if message.get("method") == "notifications/cancelled" and self._version is None:
+        method = message.get("method")
+        if method == "notifications/cancelled" and self._version is None:
             return  # closing the response was the signal (2026-07-28 basic/patterns/cancellation)
-        id = message.get("id") if "method" in message else None
+        id = None if method is None else message.get("id")
         scope = asyncio.timeout(ACCEPTED if id is None else None)
         self._writing.add(scope)
         try:
             async with scope:
-                await self._post(message, body, id)
-        except (HttpError, TimeoutError) as error:
-            text = "the transport was closed" if self._closed else str(error) or f"not taken within {ACCEPTED} s"
-            raise Lost(text, sent=getattr(error, "sent", True)) from None
+                response = await self._request("POST", self._repeated(message), body)
+                await self._take(response, message, id)
+        except TimeoutError as error:
+            why = "the transport was closed" if self._closed else str(error) or f"not taken within {ACCEPTED} s"
+            raise HttpError(why) from None
         finally:
             self._writing.discard(scope)
+        if method == "notifications/initialized":
+            self._start(self._stand())
 
     async def close(self) -> None:
         """End every request, and the session at the server."""
@@ -151,13 +152,12 @@ class HttpTransport:
                 self._arrived.get_nowait()
             self._arrived.put_nowait(None)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         if self._closed:
             task.cancel()
-        return task
 
     # --- requests --------------------------------------------------------------------------------
 
@@ -181,37 +181,36 @@ class HttpTransport:
             response = await self._http.request(verb, self.url, {**own, **await self.identity()}, body)
         return response
 
-    async def _post(self, message: Message, body: bytes, id: RequestId | None) -> None:
-        method = message.get("method")
-        extra: Mapping[str, str] = {}
-        if self._version is None and method is not None:
-            mirrored = self._mirrored.get(message["params"].get("name"), {}) if method == "tools/call" else {}
-            extra = mcp_headers.request_headers(message, mirrored)
-        response = await self._request("POST", extra, body)
-        await self._take(response, message, id)
-        if method == "notifications/initialized":
-            self._start(self._stand())
+    def _repeated(self, message: Message) -> dict[str, str]:
+        """Return the headers that repeat a modern message's body."""
+        if self._version is not None or "method" not in message:
+            return {}
+        calls = message["method"] == "tools/call"
+        mirrored = self._mirrored.get(message["params"].get("name"), {}) if calls else {}
+        return mcp_headers.request_headers(message, mirrored)
 
     async def _take(self, response: Response, message: Message, id: RequestId | None) -> None:
-        """Read a response to its end, or to the answer that it is to bring. Raises Refused, Lost, HttpError."""
-        if response.status == 200 and _kind(response) == "text/event-stream":
+        """Read a response to its end, or to the answer that it is to bring. Raises Refused, ConnectionClosed."""
+        kind = _kind(response)
+        if response.status == 200 and kind == EVENTS:
             await self._follow(response, message, id)
             return
         body = await response.read()
-        answer = None if id is None else self._answer(response, body, id)
-        if answer is not None:
+        if id is not None:
+            answer = await self._answer(response, kind, body, id)
             await self.answered(self._learn(answer, message, response))
         elif response.status >= 400:
             logger.warning("the server did not take a message: HTTP %d %.200r", response.status, body)
 
-    def _answer(self, response: Response, body: bytes, id: RequestId) -> Message:
-        """Return the answer that a response is as a whole. Raises Refused, Lost."""
-        details = f"the server answered with {_kind(response) or 'no content type'}"
-        if _kind(response) == "application/json":
+    async def _answer(self, response: Response, kind: str, body: bytes, id: RequestId) -> Message:
+        """Return the answer that a response is as a whole. Raises Refused, SessionEnded."""
+        details = {"details": f"the server answered with {kind or 'no content type'}"}
+        if kind == "application/json":
+            details = {"details": "the server answered another request"}
             try:
                 answer = jsonrpc.decode(body)
             except RpcError as problem:
-                raise self._refusal(response, f"HTTP {response.status} from {self.url}", problem.data) from None
+                answer, details = {}, problem.data
             if "method" not in answer and answer.get("id") == id:
                 return answer
             # What was refused before its id was read has none. A modern error tells the era all the same.
@@ -219,17 +218,16 @@ class HttpTransport:
                 error = answer["error"]
                 if response.status < 400 or error["code"] in spec.MODERN_ERRORS:
                     return answer | {"id": id}
-                raise self._refusal(response, error["message"], error.get("data"))
-            details = "the server answered another request"
-        raise self._refusal(response, f"HTTP {response.status} from {self.url}", {"details": details})
+                await self._refuse(response, error["message"], error.get("data"))
+        await self._refuse(response, f"HTTP {response.status} from {self.url}", details)
 
-    def _refusal(self, response: Response, message: str, data: Any = None) -> Exception:
+    async def _refuse(self, response: Response, message: str, data: Any = None) -> NoReturn:
         if response.status == 404 and self._session is not None:
             # MUST start a new session (2025-11-25 basic/transports#session-management): with a new connection.
-            ended = "the server has ended the session (404)"
-            self._start(self._arrived.put(ConnectionClosed(ended)))
-            return Lost(ended, sent=False)
-        return Refused(response, message, data)
+            ended = SessionEnded("the server has ended the session (404)")
+            await self._arrived.put(ended)
+            raise ended
+        raise Refused(response, message, data)
 
     def _learn(self, answer: Message, message: Message, response: Response) -> Message:
         """Take from an answer what later requests need."""
@@ -256,42 +254,42 @@ class HttpTransport:
         """Read events until the answer to `id`; a stream that ends before is asked for again where that can help.
 
         Without an id, for ever. Spec: 2025-11-25 basic/transports#resumability-and-redelivery.
-        Raises Refused, Lost, HttpError.
+        Raises Refused, ConnectionClosed.
         """
-        last_event_id, pause, silent = "", RETRY, 0
+        last_event_id, pause, silent, broken = "", RETRY, 0, ""
         while True:
-            parser = sse.Parser()
+            parser, answered = sse.Parser(), False
             try:
                 response = response or await self._reopen(last_event_id)
-                events = _events(response, parser)
-                async for event in events:
-                    silent = 0
-                    if await self._deliver(event.data, message, id, response):
-                        self._start(_drain(events)).add_done_callback(partial(_close, response))
-                        return
-            except (HttpError, TimeoutError) as error:
-                logger.debug("a stream broke: %s", error)
-            except asyncio.CancelledError:
-                if response is not None:
+                while not answered and (piece := await response.read_some()):
+                    for event in parser.feed(piece):
+                        silent = 0
+                        answered = answered or await self._deliver(event.data, message, id, response)
+            except (HttpError, TimeoutError, ValueError) as error:  # ValueError is the parser's
+                broken = f": {error}"
+            finally:
+                if response is not None and not answered:
                     response.close()
-                raise
+            if response is not None and answered:
+                self._start(_read_rest(response))
+                return
             response = None
             if parser.last_event_id.isprintable():  # else it cannot be sent back
                 last_event_id = parser.last_event_id or last_event_id
             pause = pause if parser.retry is None else max(parser.retry / 1000, MIN_RETRY)
             if id is not None and (self._version is None or not last_event_id or silent == MAX_SILENT):
-                raise HttpError("the stream ended before the answer")
+                raise HttpError(f"the stream ended before the answer{broken}")
             # MUST respect the retry field (2025-11-25 basic/transports#sending-messages-to-the-server).
-            await sleep(pause * 2 ** min(silent, MAX_DOUBLINGS))
+            await sleep(pause * 2 ** min(silent, MAX_SILENT))
             silent += 1
 
     async def _reopen(self, last_event_id: str) -> Response:
         # UTF-8, says the standard of event streams; HTTP shows it as Latin-1.
         extra = {"last-event-id": last_event_id.encode().decode("latin-1")} if last_event_id else {}
-        response = await self._request("GET", {"accept": "text/event-stream", **extra})
-        if response.status != 200 or _kind(response) != "text/event-stream":
+        response = await self._request("GET", {"accept": EVENTS, **extra})
+        if response.status != 200 or _kind(response) != EVENTS:
             response.close()
-            raise self._refusal(response, f"HTTP {response.status} from {self.url}: no event stream")
+            await self._refuse(response, f"HTTP {response.status} from {self.url}: no event stream")
         return response
 
     async def _deliver(self, data: str, message: Message, id: RequestId | None, response: Response) -> bool:
@@ -313,7 +311,7 @@ class HttpTransport:
         """Hold the stream for what the server says unasked; a server may have none (405)."""
         try:
             await self._follow(None, {}, None)
-        except (Refused, Lost) as error:
+        except (Refused, SessionEnded) as error:
             logger.debug("no standing stream: %s", error)
         # Whatever a `headers` function raises; here nobody else would hear of it.
         except Exception:
@@ -340,20 +338,23 @@ class SseTransport(HttpTransport):
             await self.close()
             if isinstance(error, (HttpError, TimeoutError, ValueError)):
                 text = str(error) or f"no endpoint within {ENDPOINT_TIMEOUT} s"
-                raise Lost(f"HTTP+SSE at {self.url}: {text}", sent=False) from None
+                raise HttpError(f"HTTP+SSE at {self.url}: {text}", sent=False) from None
             raise
         return self
 
     async def _listen(self, response: Response, told: asyncio.Future[str]) -> None:
-        reason = "the server closed its event stream"
+        parser, reason = sse.Parser(), "the server closed its event stream"
         try:
-            async for event in _events(response, sse.Parser()):
-                if event.event != "endpoint":
-                    await self._deliver(event.data, {}, None, response)
-                elif not told.done():
-                    told.set_result(event.data)
-        except HttpError as error:
+            while piece := await response.read_some():
+                for event in parser.feed(piece):
+                    if event.event != "endpoint":
+                        await self._deliver(event.data, {}, None, response)
+                    elif not told.done():
+                        told.set_result(event.data)
+        except (HttpError, ValueError) as error:  # ValueError is the parser's
             reason = str(error)
+        finally:
+            response.close()
         if not told.done():
             told.set_exception(HttpError(reason))
         await self._arrived.put(ConnectionClosed(reason))
@@ -373,24 +374,9 @@ def _kind(response: Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def _events(response: Response, parser: sse.Parser) -> AsyncIterator[sse.Event]:
-    try:
-        async for chunk in response.chunks():
-            for event in parser.feed(chunk):
-                yield event
-    except ValueError as error:
-        raise HttpError(str(error)) from None
-    finally:
-        response.close()
-
-
-def _close(response: Response, _: object) -> None:
-    response.close()
-
-
-async def _drain(events: AsyncIterator[sse.Event]) -> None:
+async def _read_rest(response: Response) -> None:
     """Read the end of a stream that has served its purpose, so that its connection can serve another request."""
     with contextlib.suppress(HttpError, TimeoutError):
         async with asyncio.timeout(GOODBYE):
-            async for _ in events:
+            while await response.read_some():
                 pass

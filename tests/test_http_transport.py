@@ -14,7 +14,7 @@ import pytest
 
 from mcp_min import ConnectionClosed, RpcError, http_transport, spec
 from mcp_min.http_client import HttpClient, Timeouts
-from mcp_min.http_transport import HttpTransport, Lost, Refused, SseTransport
+from mcp_min.http_transport import HttpTransport, Refused, SseTransport
 
 META = {"_meta": {spec.PROTOCOL_VERSION: "2026-07-28"}}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -366,12 +366,12 @@ async def test_a_status_says_whether_to_come_again(
 async def test_nobody_there() -> None:
     async with site(lambda asked, _: None) as here:
         it = HttpTransport(here.url)
-        with pytest.raises(Lost, match="waiting for the answer: the connection was closed") as caught:
+        with pytest.raises(ConnectionClosed, match="waiting for the answer: the connection was closed") as caught:
             await it.write(request(1))
         assert caught.value.sent
         await it.close()
     it = HttpTransport(here.url)
-    with pytest.raises(Lost, match="connecting") as caught:
+    with pytest.raises(ConnectionClosed, match="connecting") as caught:
         await it.write(request(1))
     assert not caught.value.sent
     await it.close()
@@ -380,7 +380,7 @@ async def test_nobody_there() -> None:
 async def test_a_phase_that_takes_too_long_is_a_lost_connection() -> None:
     http = HttpClient(timeouts=Timeouts(head=0.01))
     async with opened(lambda asked, here: SILENCE, http=http) as (_, it, _):
-        with pytest.raises(Lost, match=r"not done within 0\.01 s"):
+        with pytest.raises(ConnectionClosed, match=r"not done within 0\.01 s"):
             await it.write(request(1))
 
 
@@ -394,7 +394,7 @@ async def test_notifications(caplog: pytest.LogCaptureFixture, monkeypatch: pyte
         await it.write(note("notifications/x"))
         assert "did not take a message: HTTP 500 b'not now'" in caplog.text
         monkeypatch.setattr(http_transport, "ACCEPTED", 0.01)
-        with pytest.raises(Lost, match=r"not taken within 0\.01 s"):
+        with pytest.raises(ConnectionClosed, match=r"not taken within 0\.01 s"):
             await it.write(note("notifications/x"))
     assert here.requests[0].headers["mcp-method"] == "notifications/x"
 
@@ -453,7 +453,7 @@ async def test_close_ends_what_is_being_written_and_read() -> None:
         await here.until(lambda: len(here.requests) == 3)
         await asyncio.gather(it.close(), it.close())
         for write in writing:
-            with pytest.raises(Lost, match="the transport was closed"):
+            with pytest.raises(ConnectionClosed, match="the transport was closed"):
                 await write
         assert await reading is None
         with pytest.raises(ConnectionClosed, match="the transport is closed"):
@@ -466,18 +466,17 @@ async def test_close_though_nobody_reads() -> None:
         writing = asyncio.create_task(it.write(request(1)))
         await becomes(it._arrived.full)
         await it.close()
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionClosed):
             await writing
         assert len([message async for message in got]) < http_transport.MAX_UNREAD
 
 
-async def test_an_answer_in_the_moment_of_the_close_starts_nothing() -> None:
-    async with opened(lambda asked, here: HEAD + event(result(1))) as (here, it, got):
+async def test_nothing_is_started_in_the_moment_of_the_close() -> None:
+    async with opened(lambda asked, here: NO_STREAM) as (here, it, _):
         it._closed = True
-        await it._post(request(1), b"{}", 1)
-        assert await anext(got) == result(1)
+        it._start(it._stand())
         await asyncio.wait(it._tasks)
-        await asyncio.wait_for(here.lost.wait(), 5)  # before the stream's end, for which nobody waited
+        assert not here.requests
         it._closed = False
 
 
@@ -530,7 +529,7 @@ async def test_a_session_that_has_ended() -> None:
 
     async with opened(legacy(respond)) as (_, it, got):
         await begin(it, got)
-        with pytest.raises(Lost, match="the server has ended the session") as caught:
+        with pytest.raises(ConnectionClosed, match="the server has ended the session") as caught:
             await it.write(request(1))
         assert not caught.value.sent  # so that it is sent again, in another session
         with pytest.raises(ConnectionClosed, match="the server has ended the session"):
@@ -592,14 +591,14 @@ async def test_an_event_id_goes_back_as_it_came(id: str) -> None:
 @pytest.mark.parametrize(
     ("streams", "error", "said"),
     [
-        ([HEAD + END], Lost, "the stream ended before the answer"),  # nothing to resume from
-        ([HEAD + event(note("a"), "\x1b") + END], Lost, "the stream ended"),  # what cannot be a header
+        ([HEAD + END], ConnectionClosed, "the stream ended before the answer"),  # nothing to resume from
+        ([HEAD + event(note("a"), "\x1b") + END], ConnectionClosed, "the stream ended"),  # what cannot be a header
         ([PRIMED, NO_STREAM], Refused, r"HTTP 405 from .*: no event stream"),
-        ([PRIMED, reply(b"", 404)], Lost, "the server has ended the session"),
+        ([PRIMED, reply(b"", 404)], ConnectionClosed, "the server has ended the session"),
         ([PRIMED, reply(result(1))], Refused, r"HTTP 200 from .*: no event stream"),
-        ([PRIMED] + [HEAD + END] * 20, Lost, "the stream ended before the answer"),
-        ([PRIMED] + [None] * 40, Lost, "the stream ended before the answer"),
-        ([HEAD + b"zz\r\n"], Lost, "the stream ended"),
+        ([PRIMED] + [HEAD + END] * 20, ConnectionClosed, "the stream ended before the answer"),
+        ([PRIMED] + [None] * 40, ConnectionClosed, "the stream ended before the answer"),
+        ([HEAD + b"zz\r\n"], ConnectionClosed, "the stream ended"),
     ],
 )
 async def test_a_stream_that_cannot_be_taken_up(streams: Any, error: type[Exception], said: str) -> None:
@@ -613,7 +612,7 @@ async def test_a_stream_that_cannot_be_taken_up(streams: Any, error: type[Except
 
 async def test_a_modern_stream_is_never_taken_up() -> None:
     async with opened(lambda asked, _: HEAD + event(note("a"), "1") + END) as (here, it, _):
-        with pytest.raises(Lost, match="the stream ended before the answer"):
+        with pytest.raises(ConnectionClosed, match="the stream ended before the answer"):
             await it.write(request(1))
     assert len(here.requests) == 1
 
@@ -629,7 +628,7 @@ async def test_events_that_are_no_messages(caplog: pytest.LogCaptureFixture, mon
         assert [await anext(got) for _ in range(3)] == [result(2), [note("a")], result(1)]
         assert caplog.text.count("skipped an event that is no message") == 2
         monkeypatch.setattr(http_transport.sse, "Parser", lambda: Parser(10))
-        with pytest.raises(Lost, match="the stream ended before"):
+        with pytest.raises(ConnectionClosed, match="the stream ended before"):
             await it.write(request(1))
 
 
@@ -732,18 +731,18 @@ async def test_the_older_transport_is_refused(answer: bytes, said: str | None) -
     [
         (NO_STREAM, Refused, "HTTP 405 .* no event stream"),
         (reply(b"", 200), Refused, "HTTP 200 .* no event stream"),
-        (None, Lost, "waiting for the answer: the connection was closed"),
-        (HEAD + END, Lost, "the server closed its event stream"),
-        (HEAD + b"zz\r\n", Lost, "is no chunk size"),
+        (None, ConnectionClosed, "waiting for the answer: the connection was closed"),
+        (HEAD + END, ConnectionClosed, "the server closed its event stream"),
+        (HEAD + b"zz\r\n", ConnectionClosed, "is no chunk size"),
         (
             HEAD + chunk(b"event: endpoint\ndata: http://example.com/post\n\n"),
-            Lost,
+            ConnectionClosed,
             "example.com/post is of another origin",
         ),
-        (HEAD + chunk(b"event: endpoint\ndata: //127.0.0.1:1/post\n\n"), Lost, "is of another origin"),
-        (HEAD + chunk(b"event: endpoint\ndata: http://[\n\n"), Lost, "HTTP\\+SSE at"),
-        (HEAD + chunk(b"event: endpoint\ndata: file:///etc/passwd\n\n"), Lost, "is no URL"),
-        (HEAD + chunk(b"data: /post\n\n"), Lost, "no endpoint within 0.05 s"),
+        (HEAD + chunk(b"event: endpoint\ndata: //127.0.0.1:1/post\n\n"), ConnectionClosed, "is of another origin"),
+        (HEAD + chunk(b"event: endpoint\ndata: http://[\n\n"), ConnectionClosed, "HTTP\\+SSE at"),
+        (HEAD + chunk(b"event: endpoint\ndata: file:///etc/passwd\n\n"), ConnectionClosed, "is no URL"),
+        (HEAD + chunk(b"data: /post\n\n"), ConnectionClosed, "no endpoint within 0.05 s"),
     ],
 )
 async def test_what_is_no_older_transport(
@@ -771,5 +770,5 @@ def test_no_url() -> None:
 
 
 def test_errors_are_of_the_kinds_that_users_catch() -> None:
-    assert issubclass(Lost, ConnectionClosed)
+    assert issubclass(http_transport.SessionEnded, ConnectionClosed)
     assert issubclass(Refused, RpcError)
