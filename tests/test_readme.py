@@ -1,4 +1,4 @@
-"""The README's promises: its Python runs, its first command works, and its tour is what `tour` prints.
+"""The README's promises: its Python runs, its sessions go as shown, its tour is what `tour` prints.
 
 After a change that moves lines, `python tests/test_readme.py` writes the tour anew.
 """
@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+CONFIG = re.findall(r"^```json\n(.*?)^```", README, re.DOTALL | re.MULTILINE)[0]
+SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 TOUR = re.compile(r"(<!-- tour -->\n\n```text\n).*?(```\n)", re.DOTALL)
 
 
@@ -31,15 +33,31 @@ def run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.split("\n\n", 1)[-1].strip().split("\n")[0])
 def test_python_blocks_run(block: str, tmp_path: Path) -> None:
-    """Servers are given no input, and end; the client finds the first block's server beside it."""
+    """Servers are given no input, and end; clients find the first block's server and the configuration beside them."""
     (tmp_path / "mcp_min").symlink_to(ROOT / "mcp_min")  # a child process does not inherit PYTHONPATH
     (tmp_path / "calculator.py").write_text(BLOCKS[0])
+    (tmp_path / "mcp.json").write_text(CONFIG)
     (tmp_path / "block.py").write_text(block)
     done = run([sys.executable, "block.py"], tmp_path)
     assert done.returncode == 0, done.stderr
-    if "call_tool" in block:
+    if "calculator.py" in block:
         assert "['add']" in done.stdout
         assert "'text': '3'" in done.stdout
+    if "ClientGroup" in block:
+        assert done.stdout.startswith("without payroll: mcp.json: server 'payroll': ")
+        assert "['files__search_files', 'files__read_file', 'notes__add_note', " in done.stdout
+        assert "'structuredContent': ['mcp.json']" in done.stdout
+
+
+@pytest.mark.parametrize("session", SESSIONS, ids=lambda session: session.split("\n", 1)[0][2:60])
+def test_sessions_go_as_shown(session: str, tmp_path: Path) -> None:
+    """Each command prints, on stdout and stderr, what stands below it; when a change is heard of is left to chance."""
+    (tmp_path / "mcp_min").symlink_to(ROOT / "mcp_min")
+    (tmp_path / "mcp.json").write_text(CONFIG)
+    for command, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE):
+        done = run(["sh", "-c", f"{{ {command}; }} 2>&1"], tmp_path)
+        printed, expected = (re.sub(r".*notifications/.*\n", "", text) for text in (done.stdout, shown))
+        assert printed == expected, command
 
 
 def test_the_first_two_blocks_are_short() -> None:
