@@ -65,6 +65,10 @@ def run(server: Server, transport: str | None = None, **options: Any) -> None:
     if name not in _SERVE:
         raise ValueError(f"transport {name!r}: there are {', '.join(_SERVE)}")
     serve = _SERVE[name]
+    # A descriptor that was closed when we started would be the event loop's own, and then be taken for our input.
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -95,7 +99,7 @@ async def _run(serving: Awaitable[None], before_stop: Callable[[], object] = lam
         # Nobody waits for what they compute, and a thread cannot be stopped.
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or None since the start
                 stream.flush()
         os._exit(0)
 

@@ -221,6 +221,16 @@ def test_the_end_of_input_lets_calls_be_answered() -> None:
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-"])
+def test_descriptors_that_were_closed_at_the_start(closed: str) -> None:
+    command = ["/bin/sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, SLEEPER]
+    call = CALL.replace(b"SECONDS", b"0")
+    ended = subprocess.run(command, input=call, capture_output=True, timeout=30, check=False)
+    assert ended.returncode == 0
+    assert ended.stderr == (b"" if "2" in closed or "<" in closed else b"asleep\n")
+    assert (b'"slept"' in ended.stdout) is (closed == "2>&-")
+
+
 async def test_a_connection_accepted_in_the_moment_of_the_end() -> None:
     caught: list[Any] = []
 
