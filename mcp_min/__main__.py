@@ -71,7 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     name, *words = (sys.argv[1:] if argv is None else argv) or ["--help"]
     try:
-        status = _run(name, words)
+        if name in ("-h", "--help"):
+            print((__doc__ or "").replace("-m mcp_min", f"-m {__package__}"), end="")
+            return 0
+        if name not in _COMMANDS:
+            raise Misuse(f"there is no command {name!r}, only {', '.join(_COMMANDS)}")
+        status = _COMMANDS[name](Parser(f"python -m {__package__} {name}", allow_abbrev=False), words)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `… | head` has seen enough; what is left in the buffer goes nowhere
@@ -86,15 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(2, error)
     except KeyboardInterrupt:
         return 130
-
-
-def _run(name: str, words: list[str]) -> int:
-    if name in ("-h", "--help"):
-        print((__doc__ or "").replace("-m mcp_min", f"-m {__package__}"), end="")
-        return 0
-    if name not in _COMMANDS:
-        raise Misuse(f"there is no command {name!r}, only {', '.join(_COMMANDS)}")
-    return _COMMANDS[name](Parser(f"python -m {__package__} {name}", allow_abbrev=False), words)
 
 
 def _fail(status: int, error: object) -> int:
@@ -258,11 +254,10 @@ def _serve(parser: Parser, words: list[str]) -> int:
             raise Misuse(f"{flag} is for --transport {' or '.join(transports)}")
     if options["transport"] == "unix" and "path" not in options:
         raise Misuse("--transport unix needs --path SOCKET")
-    api_key, state_key = (_secret(options.pop(f"{kind}_key_env", None)) for kind in ("api", "state"))
-    if api_key is not None:
+    if "api_key" in options:
         from .extras.auth import Auth
 
-        options["auth"] = Auth(api_keys={api_key: "api-key"})
+        options["auth"] = Auth(api_keys={options.pop("api_key"): "api-key"})
     certificate, key = options.pop("certfile", None), options.pop("keyfile", None)
     if certificate is not None:
         import ssl
@@ -270,17 +265,17 @@ def _serve(parser: Parser, words: list[str]) -> int:
         options["ssl"] = context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(certificate, key)
     server = _load(options.pop("target"))
-    if state_key is not None:
-        server.request_state = RequestState(state_key.encode())
+    if "state_key" in options:
+        server.request_state = RequestState(options.pop("state_key").encode())
     server.run(**options)
     return 0
 
 
-def _secret(variable: str | None) -> str | None:
+def _secret(variable: str) -> str:
     """Return the secret in a variable: on the command line everybody could read it."""
-    if variable is not None and not os.environ.get(variable):
-        raise Misuse(f"the environment has no {variable}")
-    return None if variable is None else os.environ[variable]
+    if not os.environ.get(variable):
+        raise argparse.ArgumentTypeError(f"the environment has no {variable}")
+    return os.environ[variable]
 
 
 def _load(target: str) -> Server:
@@ -333,18 +328,20 @@ def _vendor(parser: Parser, words: list[str]) -> int:
 
 
 _HTTP = ("http", "sse")
+_ON: dict[str, Any] = {"action": "store_const", "const": True}
+_SECRET: dict[str, Any] = {"metavar": "VARIABLE", "type": _secret}
 _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
     ("--path", ("unix",), {"metavar": "SOCKET"}),
     ("--host", ("tcp", *_HTTP), {}),
     ("--port", ("tcp", *_HTTP), {"type": int}),
-    ("--allow-unauthenticated", ("tcp", *_HTTP), {"action": "store_const", "const": True}),
-    ("--stateless", _HTTP, {"action": "store_const", "const": True}),
-    ("--reuse-port", _HTTP, {"action": "store_const", "const": True}),
+    ("--allow-unauthenticated", ("tcp", *_HTTP), _ON),
+    ("--stateless", _HTTP, _ON),
+    ("--reuse-port", _HTTP, _ON),
     ("--allowed-host", _HTTP, {"action": "append", "dest": "allowed_hosts"}),
     ("--allowed-origin", _HTTP, {"action": "append", "dest": "allowed_origins"}),
     ("--rate", _HTTP, {"type": float, "help": "requests a second for each client"}),
-    ("--api-key-env", _HTTP, {"metavar": "VARIABLE", "help": "holds the key that clients send as X-API-Key"}),
-    ("--state-key-env", _HTTP, {"metavar": "VARIABLE", "help": "holds a secret that all instances share"}),
+    ("--api-key-env", _HTTP, _SECRET | {"dest": "api_key", "help": "holds the key that clients send as X-API-Key"}),
+    ("--state-key-env", _HTTP, _SECRET | {"dest": "state_key", "help": "holds a secret that all instances share"}),
     ("--certfile", _HTTP, {"metavar": "PEM", "help": "certificates, for https"}),
     ("--keyfile", _HTTP, {"metavar": "PEM", "help": "their key, where it is not in the same file"}),
 ]

@@ -216,7 +216,7 @@ def test_asking(
         (
             "serve one.py --transport http --api-key-env NO_SUCH",
             2,
-            "error: the environment has no NO_SUCH",
+            "error: argument --api-key-env: the environment has no NO_SUCH; see",
         ),
         ("tour now", 2, "error: unrecognized arguments: now; see python -m mcp_min tour --help"),
         ("vendor", 2, "error: the following arguments are required"),
