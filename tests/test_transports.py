@@ -1,23 +1,307 @@
 """What every transport must do, as one function for all of them: `check_transport(factory)`.
 
-A factory is an async context manager that gives the client's and the server's end of a fresh
-connection. A new transport adds a line to FACTORIES; a transport of one's own may call the function.
+A factory is an async context manager that serves `every_feature.py` over a transport and gives a
+function `connect(**options)`, which returns a Client. A new transport adds a line to FACTORIES; a
+transport of one's own may call the function.
+
+Those that carry messages both ways, and nothing else, have both ends at hand here: CHANNELS are
+checked more closely, by `check_channel`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
+from every_feature import make_server
+from raw_peers import others, until
 
+from mcp_min import Client, RpcError, StdioServerParameters, serve_http, serve_tcp, serve_unix
 from mcp_min.jsonrpc import ConnectionClosed
 from mcp_min.stdio import FileStream
 from mcp_min.stream import ConnectionStream, LineTransport, connect_tcp, connect_unix, memory_pair
 
-# --- the transports ------------------------------------------------------------------------------
+TESTS = Path(__file__).parent
+MODERN, LEGACY, OLDEST = "2026-07-28", "2025-11-25", "2024-11-05"
+
+# --- a server behind each transport --------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def in_memory():
+    server = make_server()
+    yield lambda **options: Client(server, **options)
+
+
+@contextlib.asynccontextmanager
+async def child_process():
+    env = {"PYTHONPATH": str(TESTS.parent)}
+    parameters = StdioServerParameters(sys.executable, [str(TESTS / "every_feature.py")], env, grace=0.2)
+    yield lambda **options: Client(parameters, **options)
+
+
+@contextlib.asynccontextmanager
+async def unix_socket():
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/socket"
+        async with serve_unix(make_server(), path):
+            yield lambda **options: Client(Dialled(lambda: connect_unix(path)), **options)
+
+
+@contextlib.asynccontextmanager
+async def tcp_socket():
+    async with serve_tcp(make_server()) as listening:
+        host, port = listening.sockets[0].getsockname()
+        yield lambda **options: Client(Dialled(lambda: connect_tcp(host, port)), **options)
+
+
+class Dialled:
+    """A transport that connects when it is first read, since a factory's function cannot wait."""
+
+    def __init__(self, dial):
+        self.transport = asyncio.ensure_future(dial())
+
+    async def read(self):
+        async for message in (await self.transport).read():
+            yield message
+
+    async def write(self, message):
+        await (await self.transport).write(message)
+
+    async def close(self):
+        await (await self.transport).close()
+
+
+def over_http(path="/mcp", **options):
+    @contextlib.asynccontextmanager
+    async def factory():
+        async with serve_http(make_server(), port=0, **options) as http:
+            yield lambda **options: Client(http.url.replace("/mcp", path), **options)
+
+    return factory
+
+
+FACTORIES = {
+    "memory": (in_memory, [MODERN, LEGACY]),
+    "stdio": (child_process, [MODERN, LEGACY]),
+    "unix": (unix_socket, [MODERN, LEGACY]),
+    "tcp": (tcp_socket, [MODERN, LEGACY]),
+    "http, stateless": (over_http(stateless=True), [MODERN]),
+    "http, with sessions": (over_http(), [MODERN, LEGACY]),
+    "http+sse": (over_http("/sse"), [OLDEST]),
+}
+
+# --- what holds for all --------------------------------------------------------------------------
+
+
+async def lists_and_calls(connect):
+    async with connect() as client:
+        assert client.server_info["name"] == "every feature"
+        assert client.instructions == "Try it."
+        tools = [tool["name"] for tool in await client.list_tools()]
+        assert tools == ["echo", "work", "wait", "release", "was_cancelled", "meet", "ask", "fail", "change"]
+        assert text(await client.call_tool("echo", {"text": "é世🎉\u2028\n"})) == "é世🎉\u2028\n"
+        await client.ping()
+
+
+async def reports_progress(connect):
+    async with connect() as client:
+        seen = []
+        result = await client.call_tool("work", {"steps": 3}, on_progress=lambda *told: seen.append(told))
+        messages = [None] * 3 if client.protocol_version == OLDEST else ["step 1", "step 2", "step 3"]
+        assert seen == [(1, 3, messages[0]), (2, 3, messages[1]), (3, 3, messages[2])]
+        assert text(result) == "done"
+
+
+async def sends_logs(connect):
+    logs = []
+    async with connect(on_log=logs.append) as client:
+        await client.set_log_level("info")
+        await client.call_tool("work", {"steps": 2})
+        assert logs == [{"level": "warning", "logger": "work", "data": {"step": step}} for step in (1, 2)]
+
+
+async def cancels(connect):
+    async with connect() as client:
+        for name in ("by the caller", "by time"):
+            began = asyncio.Event()
+            timeout = None if name == "by the caller" else 0.1
+            waiting = client.call_tool(
+                "wait", {"name": name}, timeout=timeout, on_progress=lambda *_, began=began: began.set()
+            )
+            calling = asyncio.create_task(waiting)
+            await began.wait()
+            if timeout is None:
+                calling.cancel()
+            with pytest.raises((asyncio.CancelledError, TimeoutError)):
+                await calling
+            while text(await client.call_tool("was_cancelled", {"name": name})) != "true":
+                pass
+        assert text(await client.call_tool("was_cancelled", {"name": "another"})) == "false"
+
+
+async def asks_the_client(connect):
+    names = iter(["Ada", "Bo"])
+    sampled = {"role": "assistant", "content": {"type": "text", "text": "x"}, "model": "m"}
+    options = {
+        "on_elicit": lambda params: {"action": "accept", "content": {"name": next(names)}},
+        "on_sample": lambda params: sampled,
+        "roots": [{"uri": "file:///a"}],
+    }
+    async with connect(**options) as client:
+        result = await client.call_tool("ask")
+        answers = result["structuredContent"] if client.protocol_version != OLDEST else None
+        assert answers in (
+            None,
+            {
+                "who": {"action": "accept", "content": {"name": "Ada"}},
+                "what": sampled,
+                "where": {"roots": [{"uri": "file:///a"}]},
+                "else": {"action": "accept", "content": {"name": "Bo"}},
+            },
+        )
+        assert '"Bo"' in text(result)
+    async with connect() as client:  # who has declared nothing is not asked
+        with pytest.raises(RpcError) as caught:
+            await client.call_tool("ask")
+        assert caught.value.code == (-32021 if client.protocol_version == MODERN else -32600)
+
+
+async def tells_of_changes(connect):
+    async with connect() as client:
+        async with client.listen(tools=True, resources=["note://text"]) as changes:
+            for what in ("note://bytes", "note://text", "tools"):
+                await client.call_tool("change", {"what": what})
+            heard = [await anext(changes) for _ in range(2)]
+            assert [change["params"].get("uri", change["method"]) for change in heard] == [
+                "note://text",
+                "notifications/tools/list_changed",
+            ]
+        await client.ping()
+
+
+async def reads_resources(connect):
+    async with connect() as client:
+        assert [resource["uri"] for resource in await client.list_resources()] == ["note://text", "note://bytes"]
+        assert len(await client.list_resource_templates()) == 1
+        (read,) = (await client.read_resource("note://text"))["contents"]
+        assert read["text"] == "é世🎉"
+        (read,) = (await client.read_resource("note://bytes"))["contents"]
+        assert base64.b64decode(read["blob"]) == bytes(range(256))
+        (read,) = (await client.read_resource("note://7/part"))["contents"]
+        assert read["text"] == "7"
+
+
+async def gets_prompts_and_completes(connect):
+    async with connect() as client:
+        assert [prompt["name"] for prompt in await client.list_prompts()] == ["review"]
+        prompt = await client.get_prompt("review", {"code": "x"})
+        assert prompt["messages"][0]["content"]["text"] == "Review x"
+        ref = {"type": "ref/prompt", "name": "review"}
+        found = await client.complete(ref, {"name": "code", "value": "a"})
+        assert found["completion"]["values"] == ["ax", "ay", "az"]
+
+
+async def reports_errors(connect):
+    async with connect() as client:
+        for arguments, said in [({"how": "tool"}, "too bad"), ({"how": "other"}, "failed"), ({}, "'how' is required")]:
+            result = await client.call_tool("fail", arguments)
+            assert result["isError"]
+            assert said in text(result)
+            assert "secret" not in text(result)
+        resource = -32602 if client.protocol_version == MODERN else -32002
+        for asking, code in [
+            (client.call_tool("absent"), -32602),
+            (client.request("absent/method"), -32601),
+            (client.read_resource("note://absent"), resource),
+            (client.get_prompt("absent"), -32602),
+        ]:
+            with pytest.raises(RpcError) as caught:
+                await asking
+            assert caught.value.code == code
+        await client.ping()
+
+
+async def carries_a_large_message_both_ways(connect):
+    async with connect() as client:
+        large = "é" * 2**19  # a MiB in UTF-8
+        assert text(await client.call_tool("echo", {"text": large})) == large
+
+
+async def answers_fifty_calls_at_once(connect):
+    async with connect() as client:
+        meeting = [client.call_tool("meet", {"name": "m", "number": number, "of": 50}) for number in range(50)]
+        results = await asyncio.gather(*meeting, *(client.call_tool("echo", {"text": str(n)}) for n in range(50)))
+        assert [text(result) for result in results] == [str(number) for number in range(50)] * 2
+
+
+async def closes_though_calls_are_in_flight(connect):
+    async with connect() as client:
+        began = asyncio.Event()
+        waiting = client.call_tool("wait", {"name": "c"}, on_progress=lambda *_, began=began: began.set())
+        calling = asyncio.create_task(waiting)
+        await began.wait()
+        await client.close()
+        with pytest.raises(ConnectionClosed):
+            await calling
+        with pytest.raises(ConnectionClosed, match="the client is closed"):
+            await client.ping()
+    async with connect() as client:  # a server goes on with what it was asked for
+        await client.call_tool("release", {"name": "c"})
+
+
+def text(result):
+    return result["content"][0]["text"]
+
+
+CHECKS = [
+    lists_and_calls,
+    reports_progress,
+    sends_logs,
+    cancels,
+    asks_the_client,
+    tells_of_changes,
+    reads_resources,
+    gets_prompts_and_completes,
+    reports_errors,
+    carries_a_large_message_both_ways,
+    answers_fifty_calls_at_once,
+    closes_though_calls_are_in_flight,
+]
+
+
+async def check_transport(factory, versions=(MODERN, LEGACY), checks=CHECKS):
+    """Run every check in each revision, each with a server of its own, and see that no task is left."""
+    for version in versions:
+        for check in checks:
+            before = others()
+            async with asyncio.timeout(30), factory() as connect:
+                # What is modern is found, and so is what the server says of itself.
+                wanted = None if version == MODERN else version
+                await check(lambda **options: connect(protocol_version=wanted, **options))  # noqa: B023
+            await until(lambda: others() <= before)  # noqa: B023
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize(
+    ("factory", "version"),
+    [
+        pytest.param(factory, version, id=f"{name}-{version}")
+        for name, (factory, versions) in FACTORIES.items()
+        for version in versions
+    ],
+)
+async def test_transport(factory, version, check):
+    await check_transport(factory, [version], [check])
+
+
+# --- channels, with both ends at hand ---------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
@@ -73,9 +357,7 @@ async def pipes():
     await server.close()
 
 
-FACTORIES = {"memory": memory, "unix": unix, "tcp": tcp, "pipes": pipes}
-
-# --- what holds for all --------------------------------------------------------------------------
+CHANNELS = {"memory": memory, "unix": unix, "tcp": tcp, "pipes": pipes}
 
 
 def note(n, text=""):
@@ -247,7 +529,7 @@ async def a_cancelled_close_does_not_spoil_the_next(client, server):
     assert await rest(server.read()) == []
 
 
-CHECKS = [
+CHANNEL_CHECKS = [
     keeps_order,
     carries_what_is_ready_together,
     carries_any_size,
@@ -265,14 +547,14 @@ CHECKS = [
 ]
 
 
-async def check_transport(factory, checks=CHECKS):
+async def check_channel(channel, checks=CHANNEL_CHECKS):
     """Run every check, each on a connection of its own."""
     for check in checks:
-        async with asyncio.timeout(30), factory() as (client, server):
+        async with asyncio.timeout(30), channel() as (client, server):
             await check(client, server)
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("factory", FACTORIES.values(), ids=FACTORIES)
-async def test_transport(factory, check):
-    await check_transport(factory, [check])
+@pytest.mark.parametrize("check", CHANNEL_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("channel", CHANNELS.values(), ids=CHANNELS)
+async def test_channel(channel, check):
+    await check_channel(channel, [check])
