@@ -284,8 +284,7 @@ class Response:
         # RFC 9112 6.3: an invalid Content-Length is an unrecoverable error. `int` alone would take "+5" and "1_0".
         if length is not None and not (length.isdecimal() and len(length) < 16):
             raise self._error(f"the Content-Length {length!r} is no number")
-        self._chunked, self._begun = coding is not None, False
-        self._to_eof = coding is None and length is None
+        self._chunked, self._to_eof = coding is not None, coding is None and length is None
         self._left = 0 if self._chunked else sys.maxsize if length is None else int(length)
         if self._to_eof or "close" in self.headers.get("connection", "").lower():
             self._reusable = False
@@ -329,12 +328,11 @@ class Response:
         self._left -= len(piece)
         if not piece or not (self._left or self._chunked):
             self._end()
+        elif not self._left and await self._reader.readexactly(2) != b"\r\n":
+            raise self._error("a chunk does not end where it should")
         return piece
 
     async def _read_chunk_size(self) -> int:
-        if self._begun and await self._reader.readexactly(2) != b"\r\n":
-            raise self._error("a chunk does not end where it should")
-        self._begun = True
         line = await self._reader.readuntil(b"\r\n")
         match = _CHUNK_SIZE.fullmatch(line)
         if match is None:
@@ -399,24 +397,20 @@ class HttpClient:
             at, credentials = (origin, proxy[1]) if proxy and origin.scheme == "http" else ("", "")
             start = f"{method} {at}{target} HTTP/1.1\r\nHost: {origin.authority}\r\n{credentials}"
             data = f"{start}Accept-Encoding: identity\r\n{lines}\r\n".encode("latin-1") + (body or b"")
-            response = await self._exchange(data, origin, proxy, method in REPEATABLE)
+            response, kept = Response(self, origin), self._take(origin)
+            try:
+                await response._perform(data, kept, proxy)
+            except HttpError:
+                # RFC 9110 9.2.2: MUST NOT be sent again by itself, unless idempotent or known not to be applied.
+                if kept is None or method not in REPEATABLE:
+                    raise
+                await response._perform(data, None, proxy)
             location = response.headers.get("location")
             if location is None or response.status not in (301, 302, 303, 307, 308):
                 return response
             response.close()
             target = _redirected(method, origin, target, response.status, location)
         raise HttpError(f"{origin}: more than {MAX_REDIRECTS} redirects")
-
-    async def _exchange(self, data: bytes, origin: Origin, proxy: Proxy | None, repeatable: bool) -> Response:
-        response, kept = Response(self, origin), self._take(origin)
-        try:
-            await response._perform(data, kept, proxy)
-        except HttpError:
-            # RFC 9110 9.2.2: MUST NOT be sent again by itself, unless idempotent or known not to be applied.
-            if kept is None or not repeatable:
-                raise
-            await response._perform(data, None, proxy)
-        return response
 
     def _take(self, origin: Origin) -> Streams | None:
         # The one used last: the others may grow old and be dropped.

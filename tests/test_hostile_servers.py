@@ -316,7 +316,7 @@ def chunked_json(id: Any) -> tuple[bytes, bytes]:
 
 
 def chunked_events(id: Any) -> tuple[bytes, bytes]:
-    return CHUNKED + event(NOTE, "1") + event(answer(id), "2")[:-2], b"\r\n0\r\n\r\n"
+    return CHUNKED + event(NOTE, "1") + event(answer(id), "2"), b"0\r\n\r\n"
 
 
 def events_to_the_end(id: Any) -> tuple[bytes, bytes]:
