@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 THREADS = 32  # `def` handlers that run at once under `run`
 THREADS_DEADLINE = 0.2  # seconds that threads get to end, once all that can be answered has been
+_POOL = "mcp_min handler"  # what their names begin with
 DEADLINE = 5.0  # seconds that HTTP requests in flight get at the end
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -64,55 +65,38 @@ def run(server: Server, transport: str | None = None, **options: Any) -> None:
     name = transport or os.environ.get("TRANSPORT") or "stdio"
     if name not in _SERVE:
         raise ValueError(f"transport {name!r}: there are {', '.join(_SERVE)}")
-    serve = _SERVE[name]
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("run() starts an event loop; inside one, await serve_stdio(…) or async with serve_http(…)")
     # A descriptor that was closed when we started would be the event loop's own, and then be taken for our input.
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        serving = serve(server, **options)
-        asyncio.run(_run(serving if name == "stdio" else _until_cancelled(serving), server.end_listeners))
-    else:
-        inside = f"await {serve.__name__}(…)" if name == "stdio" else f"async with {serve.__name__}(…)"
-        raise RuntimeError(f"run() starts an event loop of its own; inside one, {inside}")
+    serving = _SERVE[name](server, **options)
+    asyncio.run(_run(serving if name == "stdio" else _until_cancelled(serving)))
 
 
-async def _run(serving: Awaitable[None], before_stop: Callable[[], object] = lambda: None) -> None:
+async def _run(serving: Awaitable[None]) -> None:
     loop = asyncio.get_running_loop()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix=_POOL)
     loop.set_default_executor(pool)
     task = asyncio.ensure_future(serving)
-
-    def stop() -> None:
-        before_stop()  # what would not end by itself
-        task.cancel()
-
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task
     pool.shutdown(wait=False, cancel_futures=True)
-    if _still_busy():
+    give_up_at = time.monotonic() + THREADS_DEADLINE
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_POOL)]
+    for thread in threads:
+        thread.join(max(0.0, give_up_at - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
         # Nobody waits for what they compute, and a thread cannot be stopped.
         logging.shutdown()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, OSError, ValueError):  # closed, or None since the start
                 stream.flush()
         os._exit(0)
-
-
-_POOL = "mcp_min handler"
-
-
-def _still_busy() -> bool:
-    give_up_at = time.monotonic() + THREADS_DEADLINE
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_POOL)]
-    for thread in threads:
-        thread.join(max(0.0, give_up_at - time.monotonic()))
-    return any(thread.is_alive() for thread in threads)
 
 
 async def _until_cancelled(serving: contextlib.AbstractAsyncContextManager[Any]) -> None:
@@ -150,29 +134,19 @@ async def serve_unix(server: Server, path: str, *, max_line: int = MAX_LINE) -> 
 
     Raises OSError where the path is taken; a socket that a killed server has left there is replaced.
     """
-    listening = _bind_unix(path)
-    try:
-        start = partial(asyncio.start_unix_server, sock=listening)
-        async with _listening(server, "answer", max_line, start) as serving:
-            yield serving
-    finally:
-        listening.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-
-
-def _bind_unix(path: str) -> socket.socket:
-    listening = socket.socket(socket.AF_UNIX)
-    try:
+    with socket.socket(socket.AF_UNIX) as listening:
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISSOCK(os.stat(path).st_mode) and listening.connect_ex(path) == errno.ECONNREFUSED:
                 os.unlink(path)
         listening.bind(path)
-        os.chmod(path, 0o600)  # before it listens, so that nobody can be faster
-    except OSError:
-        listening.close()
-        raise
-    return listening
+        try:
+            os.chmod(path, 0o600)  # before it listens, so that nobody can be faster
+            start = partial(asyncio.start_unix_server, sock=listening)
+            async with _listening(server, "answer", max_line, start) as serving:
+                yield serving
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 @contextlib.asynccontextmanager
@@ -216,7 +190,6 @@ async def _listening(
         yield listening
     finally:
         listening.close()
-        server.end_listeners()
         for connection in connections:
             connection.cancel()
         if connections:

@@ -68,6 +68,18 @@ async def test_unix(tmp_path: Path) -> None:
         await connect_unix(path)
 
 
+async def test_a_unix_socket_that_a_killed_server_has_left(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+        left.listen()
+        with pytest.raises(OSError, match="in use"):
+            async with serve_unix(make_server(), path):
+                pass
+    async with serve_unix(make_server(), path):
+        await adds(Client(await connect_unix(path)))
+
+
 async def test_tcp() -> None:
     async with serve_tcp(make_server()) as listening:
         host, port = listening.sockets[0].getsockname()
@@ -229,6 +241,18 @@ def test_descriptors_that_were_closed_at_the_start(closed: str) -> None:
     assert ended.returncode == 0
     assert ended.stderr == (b"" if "2" in closed or "<" in closed else b"asleep\n")
     assert (b'"slept"' in ended.stdout) is (closed == "2>&-")
+
+
+def test_descriptors_are_taken_before_the_loop_takes_them(tmp_path: Path) -> None:
+    saved = os.dup(0)
+    os.close(0)
+    try:
+        with pytest.raises(FileNotFoundError):
+            make_server().run("unix", path=str(tmp_path / "missing" / "socket"))
+        assert os.path.samestat(os.fstat(0), os.stat(os.devnull))
+    finally:
+        os.dup2(saved, 0)
+        os.close(saved)
 
 
 async def test_a_connection_accepted_in_the_moment_of_the_end() -> None:
