@@ -54,6 +54,7 @@ class Request(NamedTuple):
     path: str
     headers: dict[str, str]
     message: dict[str, Any]
+    writer: asyncio.StreamWriter  # for answers that are streams
 
     @property
     def method(self) -> str:
@@ -61,11 +62,12 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a site answers: a result under the request's id, or with another status nothing."""
+    """What a site answers: a result under the request's id, or a whole message, or with another status nothing."""
 
     result: dict[str, Any] | None = None
     status: int = 200
     headers: dict[str, str] = {}  # noqa: RUF012
+    message: dict[str, Any] | None = None
 
 
 class Site:
@@ -89,7 +91,7 @@ class Site:
                 verb, path, _ = head.split(" ", 2)
                 headers = {key.lower(): value for key, value in re.findall(r"([^\r\n:]+): ?([^\r\n]*)", head)}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
-                request = Request(verb, path, headers, json.loads(body or b"{}"))
+                request = Request(verb, path, headers, json.loads(body or b"{}"), writer)
                 self.requests.append(request)
                 answer = self.respond(request)
                 answer = await answer if isinstance(answer, Awaitable) else answer
@@ -99,9 +101,10 @@ class Site:
 
 
 def _encoded(answer: Answer, request: Request) -> bytes:
-    body = b""
+    message = answer.message
     if answer.result is not None:
-        body = json.dumps({"jsonrpc": "2.0", "id": request.message["id"], "result": answer.result}).encode()
+        message = {"jsonrpc": "2.0", "id": request.message["id"], "result": answer.result}
+    body = b"" if message is None else json.dumps(message).encode()
     headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
     lines = [f"HTTP/1.1 {answer.status} X", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
