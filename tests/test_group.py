@@ -211,6 +211,16 @@ async def test_a_server_that_dies_in_mid_session() -> None:
         assert group.errors == {}
 
 
+async def test_a_server_that_is_gone_for_good(tmp_path: Path) -> None:
+    unless_gone = f"import os, sys\nos.path.exists({str(tmp_path / 'gone')!r}) and sys.exit(4)\n"
+    async with ClientGroup({"mortal": child(unless_gone + CHILD, "one")}) as group:
+        (tmp_path / "gone").touch()
+        with pytest.raises(ConnectionClosed, match="exited with code 3"):
+            await group.call_tool("mortal__die")
+        await group.connect()
+        assert "exited with code 4" in str(group.errors["mortal"])
+
+
 async def test_a_server_that_never_answers() -> None:
     async with ClientGroup({"silent": child(SILENT), "other": adder()}, patience=0.2) as group:
         assert {name: str(error) for name, error in group.errors.items()} == {"silent": "no answer within 0.2 s"}
@@ -269,8 +279,9 @@ async def test_a_server_on_the_network_that_comes_later(unused_port: int) -> Non
         assert isinstance(group.errors["later"], ConnectionError)
         assert await group.list_tools() == []
         async with serve_http(adder(), port=unused_port):
-            assert (await group.call_tool("later__add", {"a": 1, "b": 2}))["structuredContent"] == 3
+            await group.client("later")
             assert group.errors == {}
+            assert (await group.call_tool("later__add", {"a": 1, "b": 2}))["structuredContent"] == 3
 
 
 @pytest.fixture
