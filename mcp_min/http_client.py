@@ -48,6 +48,7 @@ MAX_REDIRECTS = 5  # RFC 2068's figure; more is a loop
 MAX_IDLE = 8  # connections kept for one origin
 IDLE = 4.0  # seconds a connection is kept; Node.js closes after 5, and a request sent in that moment is lost
 REPEATABLE = ("GET", "DELETE")  # idempotent by RFC 9110 9.2.2; no other such method is sent here
+CONNECTING = "connecting"  # the phase before a byte of the request has left
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # which is another machine to the proxy
 HAPPY_EYEBALLS = 0.25  # seconds until the next address is tried beside the first (RFC 8305)
 
@@ -186,7 +187,6 @@ class Response:
         self._client = client
         self._origin = origin
         self._open = False  # it has a connection
-        self._sent = False  # a byte of the request has left
 
     async def _phase(self, name: str, seconds: float | None, step: Awaitable[T]) -> T:
         # The one place where what asyncio raises becomes a sentence; everything below runs in a phase.
@@ -198,26 +198,26 @@ class Response:
                 return await step
         except BaseException as error:
             self.close()
+            if isinstance(error, HttpError) or not isinstance(error, (OSError, EOFError, asyncio.LimitOverrunError)):
+                raise
+            told = str(error) or type(error).__name__
             if isinstance(error, TimeoutError):
-                raise TimeoutError(f"{self._origin}: {name}: not done within {seconds} s") from None
-            if isinstance(error, asyncio.LimitOverrunError):
-                raise self._error(f"no end within {MAX_HEAD} bytes") from None
-            if isinstance(error, EOFError):
-                raise self._error("the connection was closed") from None
-            if isinstance(error, OSError) and not isinstance(error, HttpError):
-                raise self._error(str(error) or type(error).__name__) from None
-            raise
+                told = f"not done within {seconds} s"
+            elif isinstance(error, EOFError):
+                told = "the connection was closed"
+            elif isinstance(error, asyncio.LimitOverrunError):
+                told = f"no end within {MAX_HEAD} bytes"
+            raise self._error(told) from None
 
     def _error(self, text: str) -> HttpError:
-        return HttpError(f"{self._origin}: {self._phase_name}: {text}", sent=self._sent)
+        return HttpError(f"{self._origin}: {self._phase_name}: {text}", sent=self._phase_name != CONNECTING)
 
     async def _perform(self, data: bytes, kept: Streams | None, proxy: Proxy | None) -> None:
         timeouts = self._client.timeouts
         if kept is None:
-            await self._phase("connecting", timeouts.connect, self._connect(proxy))
+            await self._phase(CONNECTING, timeouts.connect, self._connect(proxy))
         else:
             (self._reader, self._writer), self._open = kept, True
-        self._sent = True
         self._writer.write(data)
         # Most requests are with the kernel by now, and a timer for nothing would cost a tenth of the whole.
         if self._writer.transport.get_write_buffer_size():
@@ -297,8 +297,7 @@ class Response:
     async def read(self) -> bytes:
         """Return the whole body.
 
-        Raises HttpError, also for a body over the client's `max_body`, and TimeoutError. Cancelled, it drops the
-        connection.
+        Raises HttpError, also for a body over the client's `max_body`. Cancelled, it drops the connection.
         """
         pieces, size, limit = [], 0, self._client.max_body
         while piece := await self.read_some(self._client.timeouts.read):
@@ -312,7 +311,7 @@ class Response:
     async def read_some(self, silence: float | None = None) -> bytes:
         """Return the next piece of the body as it comes, b"" at its end; that of an event stream may have none.
 
-        silence: seconds to wait for the piece. Raises HttpError, TimeoutError. Cancelled, it drops the connection.
+        silence: seconds to wait for the piece. Raises HttpError. Cancelled, it drops the connection.
         """
         return await self._phase("reading the body", silence, self._next_piece()) if self._open else b""
 
@@ -384,7 +383,7 @@ class HttpClient:
         A kept connection that breaks before the answer is replaced once for GET and DELETE, which do no harm when
         sent twice; any other request fails.
 
-        Raises HttpError, TimeoutError, and ValueError for a URL, a header or a proxy that cannot be used. Cancelled,
+        Raises HttpError, and ValueError for a URL, a header or a proxy that cannot be used. Cancelled,
         it drops the connection; the server may have acted on the request.
         """
         origin, target = split_url(url)

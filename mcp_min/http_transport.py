@@ -114,16 +114,15 @@ class HttpTransport:
         method = message.get("method")
         if method == "notifications/cancelled" and self._version is None:
             return  # closing the response was the signal (2026-07-28 basic/patterns/cancellation)
-        id = None if method is None else message.get("id")
-        scope = asyncio.timeout(ACCEPTED if id is None else None)
+        asked = message if method is not None and "id" in message else {}
+        scope = asyncio.timeout(None if asked else ACCEPTED)
         self._writing.add(scope)
         try:
             async with scope:
                 response = await self._request("POST", self._repeated(message), body)
-                await self._take(response, message, id)
-        except TimeoutError as error:
-            why = "the transport was closed" if self._closed else str(error) or f"not taken within {ACCEPTED} s"
-            raise HttpError(why) from None
+                await self._take(response, asked)
+        except TimeoutError:
+            raise HttpError("the transport was closed" if self._closed else f"not taken within {ACCEPTED} s") from None
         finally:
             self._writing.discard(scope)
         if method == "notifications/initialized":
@@ -185,20 +184,19 @@ class HttpTransport:
         """Return the headers that repeat a modern message's body."""
         if self._version is not None or "method" not in message:
             return {}
-        calls = message["method"] == "tools/call"
-        mirrored = self._mirrored.get(message["params"].get("name"), {}) if calls else {}
-        return mcp_headers.request_headers(message, mirrored)
+        tool = message.get("params", {}).get("name", "") if message["method"] == "tools/call" else ""
+        return mcp_headers.request_headers(message, self._mirrored.get(tool, {}))
 
-    async def _take(self, response: Response, message: Message, id: RequestId | None) -> None:
-        """Read a response to its end, or to the answer that it is to bring. Raises Refused, ConnectionClosed."""
+    async def _take(self, response: Response, asked: Message) -> None:
+        """Read a response: until it answers what was asked, or to its end where that was nothing ({})."""
         kind = _kind(response)
         if response.status == 200 and kind == EVENTS:
-            await self._follow(response, message, id)
+            await self._follow(response, asked)
             return
         body = await response.read()
-        if id is not None:
-            answer = await self._answer(response, kind, body, id)
-            await self.answered(self._learn(answer, message, response))
+        if asked:
+            answer = await self._answer(response, kind, body, asked["id"])
+            await self.answered(self._learn(answer, asked, response))
         elif response.status >= 400:
             logger.warning("the server did not take a message: HTTP %d %.200r", response.status, body)
 
@@ -229,9 +227,9 @@ class HttpTransport:
             raise ended
         raise Refused(response, message, data)
 
-    def _learn(self, answer: Message, message: Message, response: Response) -> Message:
+    def _learn(self, answer: Message, asked: Message, response: Response) -> Message:
         """Take from an answer what later requests need."""
-        result, method = answer.get("result", {}), message.get("method")
+        result, method = answer.get("result", {}), asked["method"]
         if method == "initialize" and "error" not in answer:
             self._version = str(result.get("protocolVersion"))
             self._session = response.headers.get(spec.SESSION_HEADER)
@@ -250,38 +248,44 @@ class HttpTransport:
 
     # --- event streams ---------------------------------------------------------------------------
 
-    async def _follow(self, response: Response | None, message: Message, id: RequestId | None) -> None:
-        """Read events until the answer to `id`; a stream that ends before is asked for again where that can help.
+    async def _follow(self, response: Response | None, asked: Message) -> None:
+        """Read events until the answer to what was asked; a stream that ends before is taken up where that can help.
 
-        Without an id, for ever. Spec: 2025-11-25 basic/transports#resumability-and-redelivery.
+        Where nothing was asked ({}), for ever. Spec: 2025-11-25 basic/transports#resumability-and-redelivery.
         Raises Refused, ConnectionClosed.
         """
         last_event_id, pause, silent, broken = "", RETRY, 0, ""
         while True:
-            parser, answered = sse.Parser(), False
+            parser = sse.Parser()
             try:
                 response = response or await self._reopen(last_event_id)
-                while not answered and (piece := await response.read_some()):
-                    for event in parser.feed(piece):
-                        silent = 0
-                        answered = answered or await self._deliver(event.data, message, id, response)
-            except (HttpError, TimeoutError, ValueError) as error:  # ValueError is the parser's
+                if await self._read_events(response, parser, asked):
+                    self._start(_read_rest(response))
+                    return
+            except (HttpError, sse.TooLong) as error:
                 broken = f": {error}"
-            finally:
-                if response is not None and not answered:
-                    response.close()
-            if response is not None and answered:
-                self._start(_read_rest(response))
-                return
             response = None
-            if parser.last_event_id.isprintable():  # else it cannot be sent back
-                last_event_id = parser.last_event_id or last_event_id
+            if parser.last_event_id:
+                silent = 0
+                # What is not printable cannot be sent back.
+                last_event_id = parser.last_event_id if parser.last_event_id.isprintable() else ""
             pause = pause if parser.retry is None else max(parser.retry / 1000, MIN_RETRY)
-            if id is not None and (self._version is None or not last_event_id or silent == MAX_SILENT):
+            if asked and (self._version is None or not last_event_id or silent == MAX_SILENT):
                 raise HttpError(f"the stream ended before the answer{broken}")
             # MUST respect the retry field (2025-11-25 basic/transports#sending-messages-to-the-server).
             await sleep(pause * 2 ** min(silent, MAX_SILENT))
             silent += 1
+
+    async def _read_events(self, response: Response, parser: sse.Parser, asked: Message) -> bool:
+        answered = False
+        try:
+            while not answered and (piece := await response.read_some()):
+                for event in parser.feed(piece):
+                    answered = answered or await self._deliver(event.data, asked, response)
+        finally:
+            if not answered:
+                response.close()
+        return answered
 
     async def _reopen(self, last_event_id: str) -> Response:
         # UTF-8, says the standard of event streams; HTTP shows it as Latin-1.
@@ -292,8 +296,8 @@ class HttpTransport:
             await self._refuse(response, f"HTTP {response.status} from {self.url}: no event stream")
         return response
 
-    async def _deliver(self, data: str, message: Message, id: RequestId | None, response: Response) -> bool:
-        """Pass on what an event holds. Returns whether it was the answer to `id`."""
+    async def _deliver(self, data: str, asked: Message, response: Response) -> bool:
+        """Pass on what an event holds. Returns whether it was the answer to what was asked."""
         if not data:  # it has only brought an id to resume from
             return False
         try:
@@ -301,16 +305,16 @@ class HttpTransport:
         except RpcError as problem:
             logger.warning("skipped an event that is no message: %s", problem)
             return False
-        if id is None or isinstance(found, list) or "method" in found or found.get("id") != id:
-            await self._arrived.put(found)
-            return False
-        await self._arrived.put(self._learn(found, message, response))
-        return True
+        if asked and isinstance(found, dict) and "method" not in found and found.get("id") == asked["id"]:
+            await self._arrived.put(self._learn(found, asked, response))
+            return True
+        await self._arrived.put(found)
+        return False
 
     async def _stand(self) -> None:
         """Hold the stream for what the server says unasked; a server may have none (405)."""
         try:
-            await self._follow(None, {}, None)
+            await self._follow(None, {})
         except (Refused, SessionEnded) as error:
             logger.debug("no standing stream: %s", error)
         # Whatever a `headers` function raises; here nobody else would hear of it.
@@ -348,10 +352,10 @@ class SseTransport(HttpTransport):
             while piece := await response.read_some():
                 for event in parser.feed(piece):
                     if event.event != "endpoint":
-                        await self._deliver(event.data, {}, None, response)
+                        await self._deliver(event.data, {}, response)
                     elif not told.done():
                         told.set_result(event.data)
-        except (HttpError, ValueError) as error:  # ValueError is the parser's
+        except (HttpError, sse.TooLong) as error:
             reason = str(error)
         finally:
             response.close()
@@ -359,11 +363,11 @@ class SseTransport(HttpTransport):
             told.set_exception(HttpError(reason))
         await self._arrived.put(ConnectionClosed(reason))
 
-    async def _take(self, response: Response, message: Message, id: RequestId | None) -> None:
+    async def _take(self, response: Response, asked: Message) -> None:
         if response.status < 400:
             await response.read()  # "Accepted": the answer comes by the stream
         else:
-            await super()._take(response, message, id)
+            await super()._take(response, asked)
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

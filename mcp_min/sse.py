@@ -24,6 +24,10 @@ COMMENT = b":\n\n"  # an event stream's way to say nothing
 MAX_EVENT = 16 * 2**20  # bytes of one event, as for a line of stdio
 
 
+class TooLong(ValueError):
+    """An event has more bytes than its reader takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One event as it was dispatched; `id` and `retry` (milliseconds) are the latest that the stream has named."""
@@ -78,7 +82,7 @@ class Parser:
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that `chunk` completes.
 
-        Raises ValueError for an event of over `max_event` bytes: the rest of the stream cannot be
+        Raises TooLong for an event of over `max_event` bytes: the rest of the stream cannot be
         trusted to fit either. Events before it in the same chunk come first, the error with the next call.
         """
         events: list[Event] = []
@@ -95,7 +99,7 @@ class Parser:
             if part.endswith((b"\r", b"\n")):
                 events += self._end_line()
         if self._size > self._max_event and not events:
-            raise ValueError(f"an event has more than {self._max_event} bytes (option max_event)")
+            raise TooLong(f"an event has more than {self._max_event} bytes (option max_event)")
         return events
 
     def _end_line(self) -> list[Event]:
