@@ -432,6 +432,12 @@ def test_streams_that_are_closed_or_full(
     assert (done.stdout, done.stderr, done.returncode) == (out, err, status)
 
 
+def test_what_the_terminal_cannot_show_is_escaped(start: Callable[..., subprocess.Popen[str]]) -> None:
+    program = start("call", "show", "value=\u20ac5", "--", sys.executable, "server.py", PYTHONIOENCODING="ascii")
+    assert program.communicate(timeout=DEADLINE) == ("got \\u20ac5\n", "")
+    assert program.returncode == 0
+
+
 def test_streams_that_python_found_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdin", "stdout", "stderr"):
         monkeypatch.setattr(sys, name, None)
