@@ -55,7 +55,7 @@ def test_a_folder_works_under_any_name(tmp_path: Path) -> None:
     assert json.loads(served.stdout)["result"] == {}, served.stderr
     assert "python -m deps._mcp list " in run("-m", "deps._mcp", cwd=tmp_path).stdout
     assert run("-m", "deps._mcp", "tour", cwd=tmp_path).stderr == (
-        "error: this copy of the package has no extras/tour.py\n"
+        "error: this copy of the package has no deps._mcp.extras\n"
     )
 
 
