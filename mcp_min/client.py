@@ -88,9 +88,10 @@ class Client(Connection):
         self._subscriptions: list[Subscription] = []
 
     async def __aenter__(self) -> Client:
-        self._closed = False
+        self._closed.clear()
         try:
-            await self.opened()
+            # A child that dies at its start will not do better; a server on the network may be starting.
+            await self._repeated(self.opened, harmless=self._remote)
         except BaseException:
             await self.close()
             raise
@@ -218,16 +219,13 @@ class Client(Connection):
             self._forget("tools")
             await self.list_tools()
             result = await call()
-        self._check_output(name, result)
-        return result
-
-    def _check_output(self, name: str, result: Result) -> None:
-        """SHOULD validate structured results against the tool's schema (server/tools#output-schema)."""
         schema = self._outputs.get(name)
+        # SHOULD validate structured results against the tool's schema (server/tools#output-schema).
         if schema is not None and "structuredContent" in result and not result.get("isError"):
             errors = schema.errors(result["structuredContent"], "structuredContent")
             if errors:
                 raise invalid_result(f"{name}: {errors[0]}")
+        return result
 
     async def read_resource(self, uri: str) -> Result:
         """Read a resource: {"contents": [{"uri": …, "mimeType": …, "text" or "blob": …}]}."""

@@ -22,11 +22,12 @@ Deliberately absent: what there is to ask. `client.py` knows.
 from __future__ import annotations
 
 import asyncio
-import itertools
+import contextlib
 import logging
 import random
-from asyncio import sleep
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from . import spec
@@ -53,45 +54,34 @@ REPEATABLE = spec.CACHEABLE | {"ping", "prompts/get", "completion/complete", "lo
 _legacy_targets: set[str] = set()  # targets whose server did not know `server/discover`, to skip it the next time
 
 
+@dataclass(eq=False, repr=False)
 class Connection:
-    """One server, from the first `ask` or `opened` to `close`.
+    """One server, from the first `ask` or `opened` to `close`."""
 
-    target, options: of `open_transport`. dispatch: answers what the server asks and tells. meta: what each
-    modern request says of the client, who it is, what it can be asked for; `initialize` says it once.
-    wanted: the revision to speak, None to search for one. retries: how often something is repeated.
-    """
+    _target: Target
+    _options: dict[str, Any]  # of `open_transport`
+    _dispatch: Dispatch  # answers what the server asks and tells
+    # What each modern request says of the client: who it is, what it can be asked for. `initialize` says it once.
+    _meta: dict[str, Any]
+    protocol_version: str | None  # the revision to speak, None to search for one; then the one that both ends know
+    _timeouts: Timeouts
+    _retries: int  # how often something is repeated
+    _on_message: Callable[[str, Message], object] | None
+    server_info: dict[str, Any] = field(default_factory=dict)
+    capabilities: dict[str, Any] = field(default_factory=dict)  # the server's
+    instructions: str | None = None
+    transport: Transport = field(init=False)
+    peer: Peer = field(init=False)
+    _reading: asyncio.Task[None] | None = None
+    _opening: asyncio.Task[None] | None = None
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    peer: Peer
-    transport: Transport
-
-    def __init__(
-        self,
-        target: Target,
-        options: dict[str, Any],
-        dispatch: Dispatch,
-        meta: dict[str, Any],
-        wanted: str | None,
-        timeouts: Timeouts,
-        retries: int,
-        on_message: Callable[[str, Message], object] | None,
-    ) -> None:
-        self.protocol_version = wanted  # that both ends speak, or that is being tried
-        self.server_info: dict[str, Any] = {}
-        self.capabilities: dict[str, Any] = {}  # the server's
-        self.instructions: str | None = None
-        self._target, self._options = target, options
-        self._remote = isinstance(target, str)
+    def __post_init__(self) -> None:
+        self._wanted = self.protocol_version
+        self._remote = isinstance(self._target, str)
         # Commands and URLs; the name of an object may be another's tomorrow.
-        self._key = "" if wanted or hasattr(target, "dispatch") or hasattr(target, "read") else repr(target)
-        self._dispatch = dispatch
-        self._meta = meta
-        self._wanted = wanted
-        self._timeouts = timeouts
-        self._retries = retries
-        self._on_message = on_message
-        self._reading: asyncio.Task[None] | None = None
-        self._opening: asyncio.Task[None] | None = None
-        self._closed = False
+        is_object = hasattr(self._target, "dispatch") or hasattr(self._target, "read")
+        self._key = "" if self._wanted or is_object else repr(self._target)
 
     @property
     def modern(self) -> bool:
@@ -106,29 +96,19 @@ class Connection:
         Raises OSError, RpcError, TimeoutError, and what `open_transport` does; nothing is left open then.
         """
         while self._reading is None or self.peer.closed:
-            if self._closed:
+            if self._closed.is_set():
                 raise ConnectionClosed("the client is closed")
             if self._opening is None or self._opening.done():
                 # A task of its own: many may wait for it, and any of them may be cancelled.
-                self._opening = asyncio.get_running_loop().create_task(self._open())
-            await asyncio.wait([self._opening])
-            if not self._opening.cancelled():  # by `close`
-                self._opening.result()
-
-    async def _open(self) -> None:
-        for attempt in itertools.count(1):
-            try:
-                return await self._search()
-            except (ConnectionClosed, RpcError) as problem:
-                if self._key in _legacy_targets:  # the server may no longer be what it was
-                    _legacy_targets.discard(self._key)
-                # A child that dies at its start will not do better; a server on the network may be starting.
-                else:
-                    await self._pause(problem, attempt, harmless=self._remote)
+                self._opening = asyncio.get_running_loop().create_task(self._search())
+            opening = self._opening
+            await asyncio.wait([opening])
+            if not opening.cancelled():  # by `close`
+                opening.result()
 
     async def close(self) -> None:
         """Close the connection for good; a child process is gone when this returns. Any task may call it, again too."""
-        self._closed = True
+        self._closed.set()
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
@@ -162,19 +142,23 @@ class Connection:
                 self._speak(self._wanted)
             elif self._wanted or self._key in _legacy_targets or not await self._discover():
                 await self._begin_session()
-        except BaseException:
+        except BaseException as problem:
             await self._hang_up()
-            raise
+            if self._key not in _legacy_targets or not isinstance(problem, (ConnectionClosed, RpcError)):
+                raise
+            _legacy_targets.discard(self._key)
+            await self._search()  # for the server may no longer be what it was
 
     def _speak(self, version: str) -> None:
         self.protocol_version = self._meta[spec.PROTOCOL_VERSION] = version
 
     async def _discover(self) -> bool:
         """Ask the modern way; False when the server is a legacy one."""
-        self._speak(spec.MODERN[0])
+        if not self.modern:  # else a server has named the version that it speaks
+            self._speak(spec.MODERN[0])
         probing: Timeouts = self._timeouts if self._remote else {"timeout": PROBE_TIMEOUT}
         try:
-            found = await self._request("server/discover", {}, probing)
+            found = await self.peer.request("server/discover", self.stamped({}), **probing)
         # MUST NOT be keyed to one error code (2026-07-28 basic/transports/stdio#backward-compatibility).
         except (RpcError, ConnectionClosed, TimeoutError) as problem:
             code = getattr(problem, "code", None)
@@ -203,7 +187,7 @@ class Connection:
                 raise refused from None
             await self._initialize()
         if spec.LOG_LEVEL in self._meta:  # which the session before had been told
-            await self._request("logging/setLevel", {"level": self._meta[spec.LOG_LEVEL]}, self._timeouts)
+            await self.peer.request("logging/setLevel", {"level": self._meta[spec.LOG_LEVEL]}, **self._timeouts)
         if self._key and len(_legacy_targets) < MAX_REMEMBERED:
             _legacy_targets.add(self._key)
 
@@ -229,40 +213,41 @@ class Connection:
 
     async def ask(self, method: str, params: Params, options: dict[str, Any]) -> Result:
         """Send one request; again after a pause where that can do no harm. options: of `Peer.request`, which see."""
-        for attempt in itertools.count(1):
-            await self.opened()
-            try:
-                return await self._request(method, params, options)
-            except (ConnectionClosed, RpcError) as problem:
-                # Of HTTP's errors: whether the server has the request.
-                harmless = method in REPEATABLE or not getattr(problem, "sent", True)
-                await self._pause(problem, attempt, harmless)
-        raise AssertionError("attempts without end")
+        return await self._repeated(partial(self._request, method, params, options), harmless=method in REPEATABLE)
 
-    async def _pause(self, problem: Exception, attempt: int, harmless: bool) -> None:
-        """Wait until something may be repeated. Raises the problem where it may not."""
-        # Of HTTP's errors: in how many seconds, where a status passes by itself.
-        wait = getattr(problem, "retry_after", None)
-        pause = max(wait or 0.0, random.uniform(0.05, 0.1) * 2**attempt)
-        passes = wait is not None or isinstance(problem, ConnectionClosed)
-        if self._closed or attempt > self._retries or pause > MAX_PAUSE or not passes or not harmless:
-            raise problem
-        logger.warning("%s; again in %.1f s", problem, pause)
-        await sleep(pause)
+    async def _repeated(self, work: Callable[[], Coroutine[Any, Any, T]], harmless: bool) -> T:
+        """Do something until it works, and raise its error where that will not help, or is not harmless."""
+        attempt = 0
+        while True:
+            try:
+                return await work()
+            except (ConnectionClosed, RpcError) as problem:
+                attempt += 1
+                # SHOULD select one of `supported` and retry (2026-07-28 basic/versioning#protocol-version-negotiation).
+                version = _newest(spec.MODERN, _supported(problem)) if self.modern else None
+                if version is not None and attempt == 1:
+                    self._speak(version)
+                    continue
+                # Of HTTP's errors: whether the server has the request, and in how many seconds a status passes.
+                again = harmless or not getattr(problem, "sent", True)
+                wait = getattr(problem, "retry_after", None if isinstance(problem, RpcError) else 0.0)
+                passes = wait is not None and wait <= MAX_PAUSE and not self._closed.is_set()
+                if not again or not passes or attempt > self._retries:
+                    raise
+                pause = max(wait, random.uniform(0.05, 0.1) * 2**attempt)
+                logger.warning("%s; again in %.1f s", problem, pause)
+            await self._sleep(pause)
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closed.wait(), seconds)
 
     def stamped(self, params: Params) -> Params:
         """Add what every modern request MUST carry (2026-07-28 basic/index#_meta)."""
         return params | {"_meta": params.get("_meta", {}) | self._meta} if self.modern else params
 
     async def _request(self, method: str, params: Params, options: dict[str, Any]) -> Result:
-        try:
-            return await self.peer.request(method, self.stamped(params), **options)
-        except RpcError as problem:
-            # SHOULD select one of `supported` and retry (2026-07-28 basic/versioning#protocol-version-negotiation).
-            version = _newest(spec.MODERN, _supported(problem))
-            if version is None or not self.modern:
-                raise
-            self._speak(version)
+        await self.opened()
         return await self.peer.request(method, self.stamped(params), **options)
 
     # --- messages --------------------------------------------------------------------------------

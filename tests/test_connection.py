@@ -34,12 +34,12 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     slept: list[float] = []
 
-    async def sleep(seconds: float) -> None:
+    async def sleep(client: Client, seconds: float) -> None:
         slept.append(seconds)
         for _ in range(50):  # what else goes on in a real pause
             await asyncio.sleep(0)
 
-    monkeypatch.setattr(connection, "sleep", sleep)
+    monkeypatch.setattr(Client, "_sleep", sleep)
     return slept
 
 
@@ -405,14 +405,16 @@ async def test_the_server_says_when(pauses: list[float]) -> None:
     assert pauses == [7.0]
 
 
-async def test_who_closes_waits_for_no_repetition() -> None:
-    async with site(faulty("tools/list", Answer(status=429, headers={"Retry-After": "29"}))) as there:
-        client = await Client(there.url).__aenter__()
+@pytest.mark.parametrize("method", ["server/discover", "tools/list"])
+async def test_nobody_waits_for_a_repetition_by_a_closed_client(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with site(faulty(method, Answer(status=429, headers={"Retry-After": "29"}))) as there:
+        client = Client(there.url)
         listing = asyncio.create_task(client.list_tools())
-        await until(lambda: "tools/list" in there.heard())
+        await until(lambda: "again in 29.0 s" in caplog.text)
         await client.close()
-        listing.cancel()
-        await asyncio.wait([listing])
+        with pytest.raises(ConnectionClosed, match="the client is closed"):
+            await asyncio.wait_for(listing, 5)
+    assert "the client is closed" not in caplog.text
 
 
 # --- sessions ------------------------------------------------------------------------------------
@@ -478,6 +480,25 @@ async def test_two_who_ask_while_it_is_opened_again_share_it(pauses: list[float]
         with pytest.raises(asyncio.CancelledError):
             await calls[0]
     assert sessions.begun == 2
+
+
+async def test_each_who_waits_hears_how_it_ended(pauses: list[float]) -> None:
+    """And not of another try, which somebody else has begun meanwhile."""
+    problems: list[Exception] = []
+
+    async def persist() -> None:
+        for _ in range(3):
+            try:
+                await client.list_tools()
+            except Exception as problem:
+                problems.append(problem)
+
+    async with site(lambda request: None) as there:
+        client = Client(there.url, retries=0)
+        await asyncio.gather(persist(), persist(), persist())
+        await client.close()
+    assert len(problems) == 9
+    assert all(isinstance(problem, ConnectionClosed) for problem in problems)
 
 
 async def test_a_log_level_is_told_to_each_session(pauses: list[float]) -> None:
