@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar, overload
 
 from . import features, spec
@@ -66,7 +67,7 @@ class Catalogue:
     def tool(self, /, **options: Any) -> Callable[[F], F]: ...
     def tool(self, function: Any = None, /, **options: Any) -> Any:
         """Register a tool: `@server.tool`, or `@server.tool(title="Search")`; options of `features.make_tool`."""
-        return self._register("tools", self.tools, features.make_tool, function, options)
+        return self._register("tools", features.make_tool, function, options)
 
     @overload
     def prompt(self, function: F, /) -> F: ...
@@ -74,26 +75,11 @@ class Catalogue:
     def prompt(self, /, **options: Any) -> Callable[[F], F]: ...
     def prompt(self, function: Any = None, /, **options: Any) -> Any:
         """Register a prompt: `@server.prompt`, or with options of `features.make_prompt`."""
-        return self._register("prompts", self.prompts, features.make_prompt, function, options)
-
-    def _register(
-        self, family: str, table: dict[str, Feature], make: Callable[..., Feature], function: Any, options: Any
-    ) -> Any:
-        if function is None:  # the decorator has options, and its function is still to come
-            return lambda function: self._register(family, table, make, function, options)
-        feature = make(function, **options)
-        self._add(family, table, feature.definition["name"], feature)
-        return function
+        return self._register("prompts", features.make_prompt, function, options)
 
     def resource(self, uri: str, /, **options: Any) -> Callable[[F], F]:
         """Register a resource, or with `{name}` in the URI a template; options of `features.make_resource`."""
-
-        def register(function: F) -> F:
-            feature = features.make_resource(uri, function, **options)
-            self._add("resources", self.resources if feature.template is None else self.templates, uri, feature)
-            return function
-
-        return register
+        return lambda function: self._register("resources", partial(features.make_resource, uri), function, options)
 
     def completion(self, function: F) -> F:
         """Register what completes arguments: function(ref, argument, context) -> list of strings, the best first."""
@@ -110,12 +96,18 @@ class Catalogue:
 
         return register
 
-    def _add(self, family: str, table: dict[str, Feature], key: str, feature: Feature) -> None:
-        if key in table:
-            raise ValueError(f"{key!r} is registered already; remove it first, or give another name")
-        table[key] = feature
+    def _register(self, family: str, make: Callable[..., Feature], function: Any, options: dict[str, Any]) -> Any:
+        if function is None:  # the decorator has options, and its function is still to come
+            return lambda function: self._register(family, make, function, options)
+        feature = make(function, **options)
+        tables = {"tools": self.tools, "prompts": self.prompts, "resources": self.resources}
+        table = tables[family] if feature.template is None else self.templates
+        if feature.key in table:
+            raise ValueError(f"{feature.key!r} is registered already; remove it first, or give another name")
+        table[feature.key] = feature
         self._offer(family)
         self._post(f"notifications/{family}/list_changed")
+        return function
 
     def _offer(self, family: str) -> None:
         for method in spec.FAMILIES[family]:

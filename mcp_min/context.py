@@ -208,7 +208,7 @@ class Context:
             # MUST NOT answer any other request with `input_required` (basic/patterns/mrtr#supported-requests).
             raise jsonrpc.invalid_request(f"{method} cannot ask for input; {', '.join(sorted(spec.INPUT_METHODS))} can")
         for key, question in questions.items():
-            if key not in self.answers and key in self.responses and _problem(question, self.responses[key]) is None:
+            if key not in self.answers and key in self.responses and not _problem(question, self.responses[key]):
                 self.answers[key] = self.responses[key]
         missing = {key: question for key, question in questions.items() if key not in self.answers}
         if missing:
@@ -222,7 +222,7 @@ class Context:
             params = params | {"elicitationId": f"{self.request_id}-{params['url']}"}
         answer = await request(question["method"], params)
         problem = _problem(question, answer)
-        if problem is not None:
+        if problem:
             raise ToolError(f"the client's answer to {question['method']} does not fit: {problem}")
         return answer
 
@@ -238,10 +238,10 @@ class Context:
         elif name == "elicitation" and declared:
             needed = {"form": {}}  # an empty object declares forms, one that names only "url" does not
         if not isinstance(declared, dict) or not needed.keys() <= declared.keys():
-            missing = {name: needed}
             details = f"the client did not declare the capability {'.'.join([name, *needed])}"
             code = spec.MISSING_CLIENT_CAPABILITY if self.client.modern else INVALID_REQUEST
-            raise RpcError(code, "Missing client capability", {"requiredCapabilities": missing, "details": details})
+            data = {"requiredCapabilities": {name: needed}, "details": details}
+            raise RpcError(code, "Missing client capability", data)
 
 
 # --- questions -----------------------------------------------------------------------------------
@@ -267,19 +267,19 @@ def sampling(messages: str | list[dict[str, Any]], *, max_tokens: int, **options
 ROOTS: Question = {"method": "roots/list", "params": {}}
 
 
-def _problem(question: Question, answer: Any) -> str | None:
-    """Return why `answer` does not answer `question`, None when it does."""
-    if not isinstance(answer, dict):
-        return "it is no object"
-    if question["method"] == "roots/list":
-        return None if isinstance(answer.get("roots"), list) else "it has no list of roots"
-    if question["method"] == "sampling/createMessage":
-        complete = "role" in answer and isinstance(answer.get("content"), (dict, list))
-        return None if complete else "it has no role and content"
-    if answer.get("action") not in ("accept", "decline", "cancel"):
-        return "its action is none of accept, decline, cancel"
-    schema = question["params"].get("requestedSchema")
-    if answer["action"] == "accept" and schema is not None:
-        # SHOULD validate received data against the schema that asked (client/elicitation).
-        return "; ".join(Schema(schema).errors(answer.get("content"), "content")) or None
-    return None
+# What an answer must have, by the method that asked.
+_ANSWERS: dict[str, dict[str, Any]] = {
+    "elicitation/create": {"action": {"enum": ["accept", "decline", "cancel"]}},
+    "sampling/createMessage": {"role": {}, "content": {"type": ["object", "array"]}},
+    "roots/list": {"roots": {"type": "array"}},
+}
+
+
+def _problem(question: Question, answer: Any) -> str:
+    """Return why `answer` does not answer `question`, "" when it does."""
+    members, form = _ANSWERS[question["method"]], question["params"].get("requestedSchema")
+    errors = Schema({"type": "object", "required": [*members], "properties": members}).errors(answer, "answer")
+    # SHOULD validate received data against the schema that asked (client/elicitation).
+    if not errors and form is not None and answer["action"] == "accept":
+        errors = Schema(form).errors(answer.get("content"), "content")
+    return "; ".join(errors)

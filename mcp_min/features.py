@@ -30,23 +30,16 @@ from .uri_template import UriTemplate
 Function = Callable[..., Any]
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")  # SHOULD (2026-07-28 server/tools#tool-names)
 
-# What may be given beside a function, and what it is called on the wire.
-_MEMBERS = {
-    "name": "name",
-    "title": "title",
-    "description": "description",
-    "mime_type": "mimeType",
-    "size": "size",  # in bytes
-    "annotations": "annotations",
-    "icons": "icons",
-    "meta": "_meta",
-}
+# What may be given beside a function, and what it is called on the wire. size is in bytes.
+_MEMBERS = {"name": "name", "title": "title", "description": "description", "mime_type": "mimeType", "size": "size"}
+_MEMBERS |= {"annotations": "annotations", "icons": "icons", "meta": "_meta"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Feature:
     """One registered tool, resource, template or prompt."""
 
+    key: str  # the name or URI by which requests mean it
     definition: dict[str, Any]  # what lists show to the newest revision
     function: Function
     signature: Signature
@@ -88,14 +81,9 @@ def make_tool(
     Spec: 2026-07-28 server/tools#tool. Raises TypeError for an annotation or an option that is not
     understood, ValueError for a schema or a name that is wrong.
     """
-    signature = read_signature(
-        function,
-        context_type=Context,
-        plain=(Content, ToolResult),
-        given_schema=input_schema,
-        given_output=output_schema,
-    )
-    takes, gives = signature.input_schema, signature.output_schema
+    plain = (Content, ToolResult) if output_schema is None else None
+    signature = read_signature(function, context_type=Context, plain=plain, given_schema=input_schema)
+    takes, gives = signature.input_schema, signature.output_schema if output_schema is None else output_schema
     if output_schema is None and gives in ({"type": "array"}, {"type": "array", "items": {}}):
         gives = None  # a list of anything may be one of content, which is no structured result
     definition = _define(function, signature, members)
@@ -106,6 +94,7 @@ def make_tool(
     if takes.get("type") != "object":
         raise ValueError(f'tool {name!r}: the input schema must have "type": "object"')
     return Feature(
+        name,
         definition | {"inputSchema": takes} | ({} if gives is None else {"outputSchema": gives}),
         function,
         signature,
@@ -136,7 +125,7 @@ def make_resource(
     Spec: 2026-07-28 server/resources#resource, #resource-templates. Raises TypeError when the function's
     parameters are not the template's variables, ValueError for a template that cannot be matched.
     """
-    signature = read_signature(function, context_type=Context, plain=(Content,), check_output=False)
+    signature = read_signature(function, context_type=Context)
     template = UriTemplate(uri) if "{" in uri else None
     gives = [] if template is None else template.names
     takes = _string_parameters(signature, f"resource {uri!r}")
@@ -144,6 +133,7 @@ def make_resource(
         raise TypeError(f"resource {uri!r}: the function takes {takes}, the URI gives {gives}; they must be the same")
     definition = _define(function, signature, {"name": getattr(function, "__name__", uri)} | members)
     return Feature(
+        uri,
         {"uri" if template is None else "uriTemplate": uri} | definition,
         function,
         signature,
@@ -160,7 +150,7 @@ def make_prompt(function: Function, *, run_in_thread: bool = True, **members: An
     Spec: 2026-07-28 server/prompts#prompt. Raises TypeError for a parameter that no string fits, since
     a prompt's arguments are strings.
     """
-    signature = read_signature(function, context_type=Context, check_output=False)
+    signature = read_signature(function, context_type=Context)
     definition = _define(function, signature, members)
     schema, arguments = signature.input_schema, []
     for name in _string_parameters(signature, f"prompt {definition['name']!r}"):
@@ -168,16 +158,16 @@ def make_prompt(function: Function, *, run_in_thread: bool = True, **members: An
         arguments.append({"name": name, **described, "required": name in schema["required"]})
     if arguments:
         definition["arguments"] = arguments
-    return Feature(definition, function, signature, Schema(schema), run_in_thread)
+    return Feature(definition["name"], definition, function, signature, Schema(schema), run_in_thread)
 
 
 def make_completion(function: Function) -> Feature:
     """Return what completes arguments: function(ref, argument, context) -> list of strings, the best first."""
-    signature = read_signature(function, context_type=Context, check_output=False)
+    signature = read_signature(function, context_type=Context)
     names = list(signature.input_schema["properties"])
     if set(names) != {"ref", "argument", "context"}:
         raise TypeError(f"a completion takes ref, argument and context, and not {', '.join(names) or 'nothing'}")
-    return Feature({}, function, signature, Schema(signature.input_schema))
+    return Feature("", {}, function, signature, Schema(signature.input_schema))
 
 
 def caching_hints(ttl_ms: int | None, cache_scope: str | None) -> dict[str, Any]:

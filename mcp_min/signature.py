@@ -78,25 +78,23 @@ def read_signature(
     function: Callable[..., Any],
     *,
     context_type: type | None = None,
-    plain: tuple[type, ...] = (),
+    plain: tuple[type, ...] | None = None,
     given_schema: dict[str, Any] | None = None,
-    given_output: dict[str, Any] | None = None,
-    check_output: bool = True,
 ) -> Signature:
     """Read a function, a method, a partial or an object with `__call__`.
 
     The parameter whose annotation mentions context_type takes the context. What a partial fixes by
     name is no parameter any more. plain: classes that are content; a return annotation that mentions
-    one has no schema, and neither have `str`, `None` and `Any`. given_schema and given_output stand
-    in place of what annotations say; with given_schema, arguments stay the JSON values they are.
-    check_output: False leaves the return annotation unread.
+    one has no schema, and neither have `str`, `None` and `Any`; without `plain`, the return annotation
+    is not read at all. given_schema stands in place of what annotations say, and arguments stay the
+    JSON values they are.
 
     Spec: 2026-07-28 server/tools#tool (inputSchema), server/tools#output-schema.
     Raises TypeError that names function, parameter and annotation for what cannot be described or called.
     """
     called, fixed = (function.func, function.keywords) if isinstance(function, partial) else (function, {})
     method: Any = called if inspect.isroutine(called) or inspect.isclass(called) else type(called).__call__
-    output, context_name, is_open, defaults = given_output, None, False, dict[str, Any]()
+    output, context_name, is_open, defaults = None, None, False, dict[str, Any]()
     try:
         hints = get_type_hints(method, include_extras=True)
         for name, parameter in inspect.signature(function).parameters.items():
@@ -110,7 +108,7 @@ def read_signature(
                 defaults[name] = parameter.default
         shape = (given_schema, _same) if given_schema else _read_members("parameter", hints, defaults, is_open)
         returned = hints.get("return", Any)
-        if check_output and output is None and returned not in (Any, str, NoneType) and not _mentions(returned, plain):
+        if plain is not None and returned not in (Any, str, NoneType) and not _mentions(returned, plain):
             output = schema_of(returned)
         if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
             raise TypeError("it yields, and a call has one result: return a list")

@@ -466,14 +466,12 @@ async def test_subscribing_needs_a_session(method: str) -> None:
 @pytest.mark.parametrize("version", ["2026-07-28", "2025-06-18"])
 async def test_a_client_hears_of_what_happens_at_run_time(version: str) -> None:
     server = offer()
-    async with Client(server, protocol_version=version) as client:
-        changes = client.listen(tools=True, resources=["config://app"])
-        first = asyncio.ensure_future(anext(changes))
-        while not server.listeners or not all(listener.uris for listener in server.listeners):
-            await client.list_tools()
+    async with (
+        Client(server, protocol_version=version) as client,
+        client.listen(tools=True, resources=["config://app"]) as changes,
+    ):
         register_tool(server)
-        assert (await first)["method"] == TOOLS
+        assert (await anext(changes))["method"] == TOOLS
         assert [tool["name"] for tool in await client.list_tools()] == ["add", "t"]
         server.resource_updated("config://app")
         assert await anext(changes) == {"method": spec.RESOURCE_UPDATED, "params": {"uri": "config://app"}}
-        await changes.aclose()

@@ -444,7 +444,7 @@ CALLABLES: list[tuple[Callable[..., Any], bool, str]] = [
 
 @pytest.mark.parametrize(("function", "is_async", "description"), CALLABLES, ids=repr)
 def test_what_can_be_called_can_be_read(function: Callable[..., Any], is_async: bool, description: str) -> None:
-    signature = read_signature(function)
+    signature = read_signature(function, plain=())
     # A positional argument of a partial is gone from the signature.
     expected = {} if getattr(function, "args", ()) else {"a": INTEGER}
     assert signature.input_schema["properties"] == expected
@@ -546,18 +546,16 @@ OUTPUTS: list[tuple[Any, dict[str, Any] | None]] = [
 @pytest.mark.parametrize(("annotation", "schema"), OUTPUTS, ids=str)
 def test_output_schema(annotation: Any, schema: dict[str, Any] | None) -> None:
     assert read_signature(returns(annotation), plain=(Content,)).output_schema == schema
-    given = {"type": "object"}
-    assert read_signature(returns(annotation), plain=(Content,), given_output=given).output_schema is given
-    assert read_signature(returns(annotation), check_output=False).output_schema is None
+    assert read_signature(returns(annotation)).output_schema is None
 
 
 def test_a_given_schema_stands_in_place_of_the_annotations() -> None:
     def function(when: date, color: Color, ctx: Context) -> date: ...
 
     given = {"type": "object", "properties": {"when": STRING}}
-    signature = read_signature(function, context_type=Context, given_schema=given, given_output={"type": "string"})
+    signature = read_signature(function, context_type=Context, given_schema=given)
     assert signature.input_schema is given
-    assert signature.output_schema == STRING
+    assert signature.output_schema is None
     assert signature.context_name == "ctx"
     arguments = {"when": "2026-07-28", "color": "red"}
     assert signature.bind(arguments) is arguments
@@ -616,7 +614,7 @@ ERRORS: list[tuple[Callable[..., Any], str]] = [
 @pytest.mark.parametrize(("function", "message"), ERRORS, ids=lambda item: getattr(item, "__name__", item))
 def test_what_is_not_understood_is_an_error_that_says_where(function: Callable[..., Any], message: str) -> None:
     with pytest.raises(TypeError, match=re.escape(message)):
-        read_signature(function)
+        read_signature(function, plain=())
 
 
 def test_local_functions_are_named_without_their_surroundings() -> None:
