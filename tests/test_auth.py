@@ -211,14 +211,14 @@ async def test_scopes_that_every_request_needs():
     ],
 )
 async def test_the_challenge_tells_where_the_metadata_is(resource, where):
-    auth = Auth(resource=resource, authorization_servers=[ISSUER], scopes_supported=["r"])
+    auth = Auth(resource=resource, authorization_servers=[ISSUER], scopes=["r"])
     assert auth.metadata == {
         "resource": resource,
         "authorization_servers": [ISSUER],
         "bearer_methods_supported": ["header"],
         "scopes_supported": ["r"],
     }
-    assert (await status_of(auth))[1] == f'Bearer realm="mcp", resource_metadata="{where}"'
+    assert (await status_of(auth))[1] == f'Bearer realm="mcp", scope="r", resource_metadata="{where}"'
 
 
 @pytest.mark.parametrize("resource", ["/mcp", "api.example/mcp", "https:///mcp", "https://api.example/mcp#a"])
@@ -404,12 +404,6 @@ async def test_bad_claims(caplog, claims, reason):
 @pytest.mark.parametrize("missing", ["exp", "iss", "aud", "sub"])
 async def test_claims_that_must_be_there(missing):
     assert await jwt(OCT)(make(claims={name: CLAIMS[name] for name in CLAIMS if name != missing})) is None
-
-
-async def test_the_leeway_is_an_option():
-    assert await jwt(OCT, leeway=0)(make(claims=CLAIMS | {"exp": NOW})) is None
-    assert await jwt(OCT, leeway=0)(make(claims=CLAIMS | {"exp": NOW + 1, "nbf": NOW})) is not None
-    assert await jwt(OCT, leeway=0)(make(claims=CLAIMS | {"nbf": NOW + 1})) is None
 
 
 HEAD, BODY, SIGNATURE = make().split(".")

@@ -65,7 +65,6 @@ class Auth:
         scopes: Iterable[str] = (),
         resource: str | None = None,
         authorization_servers: Sequence[str] = (),
-        scopes_supported: Sequence[str] = (),
     ) -> None:
         if api_keys and "" in api_keys:  # as from a variable that is not set
             raise ValueError("an API key is empty, so that anybody could guess it")
@@ -83,10 +82,9 @@ class Auth:
                 raise ValueError(f"resource={resource!r}: give this server's whole URL, and its authorization_servers")
             self.metadata = {"resource": resource, "authorization_servers": list(authorization_servers)}
             self.metadata |= {"bearer_methods_supported": ["header"]}
-            if scopes_supported:
-                self.metadata["scopes_supported"] = list(scopes_supported)
-            path = "/.well-known/oauth-protected-resource" + where.path.rstrip("/")
-            self._metadata_url = urljoin(resource, path)
+            if self._scopes:  # the least that is needed (basic/authorization#scope-selection-strategy)
+                self.metadata["scopes_supported"] = sorted(self._scopes)
+            self._metadata_url = urljoin(resource, "/.well-known/oauth-protected-resource" + where.path.rstrip("/"))
 
     async def authenticate(self, headers: Mapping[str, str]) -> Grant:
         """Return who sent these headers. Raises Refused 401 for nobody known, 403 for a lack of scopes."""
@@ -108,19 +106,17 @@ class Auth:
         return self._challenge("insufficient_scope", scopes)
 
     def _by_key(self, key: str) -> Grant | None:
-        given, found = _digest(key), None
-        for known, principal in self._api_keys.items():  # all of them: time must not tell which one is near
-            if hmac.compare_digest(given, known):
-                found = Grant(principal)
-        return found
+        given = _digest(key)
+        # All of them: time must not tell which one is near.
+        found = [Grant(name) for known, name in self._api_keys.items() if hmac.compare_digest(given, known)]
+        return found[0] if found else None
 
     def _challenge(self, error: str = "", scopes: Iterable[str] = ()) -> dict[str, str]:
         needed = " ".join(sorted(self._scopes.union(scopes)))
         # MUST tell where the metadata is (basic/authorization#authorization-server-location).
         parts = {"realm": "mcp", "error": error, "scope": needed, "resource_metadata": self._metadata_url}
-        return {
-            "WWW-Authenticate": "Bearer " + ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)
-        }
+        challenge = ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)
+        return {"WWW-Authenticate": f"Bearer {challenge}"}
 
 
 async def _by_token(verify: Verify, token: str) -> Grant | None:
@@ -153,7 +149,6 @@ class Jwt:
         audience: str,
         keys: Iterable[Mapping[str, Any]] | None = None,
         jwks_url: str | None = None,
-        leeway: float = LEEWAY,
         now: Callable[[], float] = time.time,
     ) -> None:
         if (keys is None) == (jwks_url is None):
@@ -164,7 +159,6 @@ class Jwt:
         self._jwks_url = jwks_url
         self._fetched_at = self._tried_at = -math.inf
         self._fetching = asyncio.Lock()
-        self._leeway = leeway
         self._now = now
 
     async def __call__(self, token: str) -> Grant | None:
@@ -228,9 +222,9 @@ class Jwt:
             if type(claims.get(name, now)) not in (int, float):
                 raise ValueError(f"its {name} is no number")
         # Asked for what is good, so that NaN is not.
-        if not now - self._leeway < claims.get("exp", math.inf) < math.inf:
+        if not now - LEEWAY < claims.get("exp", math.inf) < math.inf:
             raise ValueError("it has expired, or never would")
-        if not claims.get("nbf", now) <= now + self._leeway:
+        if not claims.get("nbf", now) <= now + LEEWAY:
             raise ValueError("it is not valid yet")
         if claims.get("iss") != self._issuer:
             raise ValueError(f"its issuer is {claims.get('iss')!r:.100}")

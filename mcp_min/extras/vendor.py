@@ -13,7 +13,6 @@ Deliberately absent: the network. What is copied is the package that runs, be it
 from __future__ import annotations
 
 import hashlib
-import io
 import zipfile
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -42,8 +41,7 @@ def copy(destination: str, *, core: bool = False) -> int:
         package = {"__main__.py": _START} | {f"mcp_min/{name}": data for name, data in package.items()}
     package[MANIFEST] = "".join(f"{_digest(data)}  {name}\n" for name, data in package.items()).encode()
     if target.suffix == ".pyz":
-        target.write_bytes(_archive(package))
-        target.chmod(0o755)
+        _write_archive(target, package)
         return len(package)
     for name in before:
         (target / name).unlink()
@@ -98,11 +96,10 @@ def _collect(folder: Traversable, left_out: tuple[str, ...] = ()) -> dict[str, b
     return files
 
 
-def _archive(files: dict[str, bytes]) -> bytes:
-    data = io.BytesIO(b"#!/usr/bin/env python3\n")
-    data.seek(0, io.SEEK_END)
-    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+def _write_archive(target: Path, files: dict[str, bytes]) -> None:
+    target.write_bytes(b"#!/usr/bin/env python3\n")
+    with zipfile.ZipFile(target, "a") as archive:
         for name, content in files.items():
             # Without a date, so that the same package is the same file.
             archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    return data.getvalue()
+    target.chmod(0o755)
