@@ -101,14 +101,13 @@ def _fail(status: int, error: object) -> int:
 # --- asking a server -----------------------------------------------------------------------------
 
 
-def _connect(action: Action, positionals: Sequence[str], parser: Parser, words: list[str]) -> int:
+def _connect(action: Action, positionals: dict[str, str | None], parser: Parser, words: list[str]) -> int:
     """Read the options that all clients share, open the connection, and do what the command does."""
     command = []
     if "--" in words:
         words, command = words[: words.index("--")], words[words.index("--") + 1 :]
-    for positional in positionals:
-        several: dict[str, Any] = {"nargs": "*", "default": []} if positional.endswith("S") else {}
-        parser.add_argument(positional.lower(), metavar=positional, **several)
+    for name, number in positionals.items():
+        parser.add_argument(name.lower(), metavar=name, nargs=number, default=[])
     for flag in ("--url", "--config", "--server"):
         parser.add_argument(flag)
     parser.add_argument("--header", action="append", default=[])
@@ -245,13 +244,11 @@ def _serve(parser: Parser, words: list[str]) -> int:
 
     parser.add_argument("target", metavar="FILE.py[:NAME] | MODULE[:NAME]")
     parser.add_argument("--transport", default=os.environ.get("TRANSPORT") or "stdio")
-    for flag, _, settings in _FLAGS:
-        parser.add_argument(flag, **settings)
+    flags = [(parser.add_argument(flag, **settings), transports) for flag, transports, settings in _FLAGS]
     options = {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
-    for flag, transports, settings in _FLAGS:
-        given = settings.get("dest", flag[2:].replace("-", "_")) in options
-        if given and options["transport"] not in transports:
-            raise Misuse(f"{flag} is for --transport {' or '.join(transports)}")
+    for flag, transports in flags:
+        if flag.dest in options and options["transport"] not in transports:
+            raise Misuse(f"{flag.option_strings[0]} is for --transport {' or '.join(transports)}")
     if options["transport"] == "unix" and "path" not in options:
         raise Misuse("--transport unix needs --path SOCKET")
     if "api_key" in options:
@@ -346,11 +343,11 @@ _FLAGS: list[tuple[str, tuple[str, ...], dict[str, Any]]] = [
     ("--keyfile", _HTTP, {"metavar": "PEM", "help": "their key, where it is not in the same file"}),
 ]
 _COMMANDS: dict[str, Callable[[Parser, list[str]], int]] = {
-    "list": partial(_connect, _list, []),
-    "call": partial(_connect, _call, ["TOOL", "ARGUMENTS"]),
-    "read": partial(_connect, _read, ["URI"]),
-    "prompt": partial(_connect, _prompt, ["NAME", "ARGUMENTS"]),
-    "listen": partial(_connect, _listen, ["URIS"]),
+    "list": partial(_connect, _list, {}),
+    "call": partial(_connect, _call, {"TOOL": None, "ARGUMENTS": "*"}),
+    "read": partial(_connect, _read, {"URI": None}),
+    "prompt": partial(_connect, _prompt, {"NAME": None, "ARGUMENTS": "*"}),
+    "listen": partial(_connect, _listen, {"URIS": "*"}),
     "serve": _serve,
     "tour": _tour,
     "vendor": _vendor,
