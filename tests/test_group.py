@@ -154,6 +154,20 @@ async def test_each_server_may_have_a_client_of_its_own() -> None:
     assert asked == [("a", "Sure?")]
 
 
+async def test_who_asks_at_once_shares_a_client() -> None:
+    made: list[str] = []
+
+    def make(name: str, target: Any) -> Client:
+        made.append(name)
+        return Client(target)
+
+    group = ClientGroup({"a": adder()}, client=make)
+    first, second = await asyncio.gather(group.client("a"), group.client("a"))
+    assert first is second
+    assert made == ["a"]
+    await group.close()
+
+
 # --- names ---------------------------------------------------------------------------------------
 
 ACCEPTED = re.compile("[A-Za-z0-9_-]{1,64}")
