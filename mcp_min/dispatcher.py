@@ -69,6 +69,7 @@ class Call:
     headers: Mapping[str, str] | None = None  # of the HTTP request, names in lower case; None elsewhere
     open: bool = True  # False once answered or cancelled: nothing more may be sent about it
     close_stream: Callable[[], None] | None = None  # ends an HTTP response stream early, the answer is fetched later
+    stands_alone: bool = False  # set by the protocol layer: who hangs up wants the work to end, and no answer later
     message: Message = field(default_factory=dict)  # the one being answered; set by `dispatch`
 
 
@@ -91,9 +92,7 @@ class Dispatcher:
         call.message = message
         answer: Message = {"jsonrpc": "2.0", "id": id}
         try:
-            handler = self.methods.get(method)
-            if handler is None:
-                raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": f"there is no method {method!r:.100}"})
+            handler = self.methods.get(method) or _missing(method)
             answer["result"] = await self._around(handler, message.get("params", {}), call)
         except RpcError as problem:
             answer = jsonrpc.error(id, problem)
@@ -111,6 +110,13 @@ class Dispatcher:
             return None
         call.open = False
         return answer
+
+
+def _missing(method: str) -> Handler:
+    async def missing(params: Params, call: Any) -> Result:
+        raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": f"there is no method {method!r:.100}"})
+
+    return missing
 
 
 async def _directly(handler: Handler, params: Params, call: Call) -> Result:

@@ -93,45 +93,45 @@ def request_headers(message: Message, mirrored: Mirrored) -> dict[str, str]:
     version = params.get("_meta", {}).get(spec.PROTOCOL_VERSION)
     if version is not None:
         headers[spec.VERSION_HEADER] = version
-    repeated = _repeated(method, params, mirrored)
-    return headers | {header: encode_value(value) for header, value in repeated.items() if value is not None}
-
-
-def check_version(headers: Mapping[str, str], version: str) -> None:
-    """MUST match the version in `_meta` (streamable-http#protocol-version-header). Raises RpcError -32020."""
-    if headers.get(spec.VERSION_HEADER) != version:
-        raise _mismatch(headers, spec.VERSION_HEADER, version)
+    repeated = _arguments(params, mirrored)
+    if method in spec.NAME_OF:
+        name = params.get(spec.NAME_OF[method])
+        repeated[spec.NAME_HEADER] = name if isinstance(name, str) else None
+    return headers | {
+        header: encode_value(value) for header, value in repeated.items() if isinstance(value, (str, int))
+    }
 
 
 def check_request(headers: Mapping[str, str], method: str, params: Params, mirrored: Mirrored) -> None:
     """MUST reject where headers differ from the body (streamable-http#server-validation). Raises RpcError -32020."""
     if headers.get(spec.METHOD_HEADER) != method:
-        raise _mismatch(headers, spec.METHOD_HEADER, method)
-    for header, value in _repeated(method, params, mirrored).items():
-        if not _same(headers.get(header), value):
-            raise _mismatch(headers, header, value)
-
-
-def _repeated(method: str, params: Params, mirrored: Mirrored) -> dict[str, str | int | None]:
-    """Return what each header repeats, None where it must be left out."""
-    values: dict[str, str | int | None] = {}
+        raise mismatch(headers, spec.METHOD_HEADER, method)
+    repeated = _arguments(params, mirrored) if mirrored else {}
     if method in spec.NAME_OF:
         name = params.get(spec.NAME_OF[method])
-        values[spec.NAME_HEADER] = name if isinstance(name, str) else None
+        repeated[spec.NAME_HEADER] = name if isinstance(name, str) else None
+    for header, value in repeated.items():
+        given = headers.get(header)
+        plain = given == value and not (given or "").startswith("=?")
+        if not plain and not _same(given, value):
+            raise mismatch(headers, header, value)
+
+
+def _arguments(params: Params, mirrored: Mirrored) -> dict[str, Any]:
+    values = {}
     for header, path in mirrored.items():
         value = params.get("arguments")
         for name in path:
             value = value.get(name) if isinstance(value, dict) else None
-        if isinstance(value, float) and value.is_integer():
-            value = int(value)  # JSON has one kind of number: 42.0 is an integer
-        # What is of another type fails the tool's schema, which says so better.
-        values[header] = value if isinstance(value, (str, int)) else None
+        # JSON has one kind of number: 42.0 is an integer.
+        values[header] = int(value) if isinstance(value, float) and value.is_integer() else value
     return values
 
 
-def _same(given: str | None, value: str | int | None) -> bool:
-    if given is None or value is None:
-        return given is value
+def _same(given: str | None, value: Any) -> bool:
+    # What is of another type has no header; it fails the tool's schema, which says so better.
+    if given is None or not isinstance(value, (str, int)):
+        return given is None and not isinstance(value, (str, int))
     try:
         text = decode_value(given)
     except ValueError:
@@ -142,7 +142,8 @@ def _same(given: str | None, value: str | int | None) -> bool:
     return text == (value if isinstance(value, str) else encode_value(value))
 
 
-def _mismatch(headers: Mapping[str, str], header: str, value: Any) -> RpcError:
+def mismatch(headers: Mapping[str, str], header: str, value: Any) -> RpcError:
+    """Return the error for a header that does not say what the body does."""
     sent = f"is {headers[header]!r:.100}" if header in headers else "is missing"
     details = f"the header {header} {sent}, but the body says {value!r:.100}"
     return RpcError(spec.HEADER_MISMATCH, "Header mismatch", {"details": details})

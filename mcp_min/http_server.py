@@ -54,8 +54,9 @@ CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*)?\r\n")
 LISTS = re.compile(r"accept(-[a-z]+)?|cache-control|connection|cookie|forwarded|via|x-forwarded-for")
 
 Response = tuple[int, Mapping[str, str], bytes]  # status, headers, body
-Application = Callable[["Request"], Awaitable[Response | None]]  # None when it answered with a stream
+Application = Callable[["Connection"], Awaitable[Response | None]]  # None when it answered with a stream
 ErrorBody = Callable[[int, str], bytes]  # a status and a sentence to the JSON that tells them
+METHODS = ("GET", "POST", "DELETE", "OPTIONS", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +80,37 @@ class HttpError(Exception):
     """`HttpError(status, sentence)`: a request that is refused. Applications may raise it too."""
 
 
-def require(condition: object, status: int, sentence: str) -> None:
-    """Raise HttpError unless `condition` holds."""
-    if not condition:
-        raise HttpError(status, sentence)
+# --- the connection ------------------------------------------------------------------------------
 
 
-# --- the connection: who waits -------------------------------------------------------------------
+class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
+    """One connection and its task, in the words of `http.server`; to the application, the request that it serves.
 
+    method, path (not decoded: compare it whole), query (likewise), headers (names in lower case) and peer
+    (an address) are there when the application is called. principal is for it to set, and goes into the
+    access log; so is on_hangup, which is called once, when the peer ends its side or is lost. A peer that ends
+    its side might still read, but hardly one does: `asyncio.current_task().cancel` suits work that is worth
+    nothing without a reader. hung_up tells whether it has happened already.
+    """
 
-class Connection(asyncio.StreamReaderProtocol):
-    """One connection and its task; asyncio's stream reader and writer, and the hang-up told at once."""
+    protocol_version = request_version = "HTTP/1.1"
+    method = query = requestline = ""
+    headers: dict[str, str]  # type: ignore[assignment]  # a plain dict where the stock one is an email.message
+    principal: object = None
+    on_hangup: Callable[[], object] | None = None
+    hung_up = False
+    length: int | None = None  # bytes of the body still to be read; None when not known
+    answered = False  # some of the answer is on the wire
+    streaming: Stream | None = None  # the answer, where it has no length
+    _headers_buffer: list[bytes]  # the stock methods', until it is sent in one piece with the body
 
-    hung_up = False  # the peer has ended its side, or the connection is lost
-    callback: Callable[[], object] | None = None  # to be told of it
-
-    def __init__(self, http: HttpServer) -> None:
+    def __init__(self, http: HttpServer) -> None:  # not the stock handler's, which reads, answers and closes
         self.http = http
         self.reader = asyncio.StreamReader(http.limits.max_head)
         self.due = http.now + http.limits.head_timeout  # loop time by which the peer must have sent what it owes
         self.caught_up = http.now  # loop time when it had last taken all that we sent
-        super().__init__(self.reader, self.serve)
+        self.close_connection = False
+        asyncio.StreamReaderProtocol.__init__(self, self.reader, self.handle)
 
     def eof_received(self) -> bool:
         self._hang_up()
@@ -110,8 +121,8 @@ class Connection(asyncio.StreamReaderProtocol):
         self._hang_up()
 
     def _hang_up(self) -> None:
-        if self.callback is not None and not self.hung_up:
-            self.callback()
+        if self.on_hangup is not None and not self.hung_up:
+            self.on_hangup()
         self.hung_up = True
 
     def check(self, now: float) -> None:
@@ -123,31 +134,57 @@ class Connection(asyncio.StreamReaderProtocol):
         elif now >= self.due:
             self.reader.set_exception(HttpError(408, "the request did not arrive in time (head_timeout, body_timeout)"))
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # type: ignore[override]
         """Serve one request after the other, then close. Cancelled, the connection is cut."""
-        self.writer = writer
-        http, served, more = self.http, 0, True
+        self.writer, http, served = writer, self.http, 0
+        self.peer: str = (writer.get_extra_info("peername") or [""])[0]  # lost before it was asked
         http.admit(self)
         try:
-            # OSError is any way to lose a connection, HttpError here a peer that was idle for too long.
-            with suppress(EOFError, OSError, HttpError):
-                while more and (first := await reader.read(1)):
-                    self.due = http.now + http.limits.head_timeout
-                    more = await Request(self).handle_one_request(first)
-                    self.due = http.now + http.limits.idle_timeout
-                    await writer.drain()
-                    served += 1
-                    if served % 16 == 0:
-                        await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
-            self.due = inf
-            writer.close()
-            await writer.wait_closed()
-        except OSError:
-            pass  # lost before it was closed
+            while not (self.close_connection or http.closing) and (first := await reader.read(1)):
+                self.due = http.now + http.limits.head_timeout
+                self.requestline, self.length, self.answered, self.principal = "", None, False, None
+                try:
+                    if not first.isalpha():  # TLS, for example, which waits for an answer
+                        raise HttpError(400, "this is not HTTP/1.1")
+                    self.parse_request(first + await reader.readuntil(b"\r\n\r\n"))
+                    self.due = inf
+                    answer = await http.application(self)
+                    if answer is not None:
+                        self.respond(*answer)
+                    elif self.streaming is not None:
+                        self.streaming.put(b"")  # the last chunk is the empty one
+                    else:
+                        raise ConnectionResetError("the application has no answer")
+                except Exception as error:
+                    self.refuse(error)
+                finally:
+                    self.on_hangup = None
+                    if self.streaming is not None:
+                        self.streaming.end()
+                if self.length != 0:
+                    await self.linger()
+                self.due = http.now + http.limits.idle_timeout
+                await writer.drain()
+                served += 1
+                if served % 16 == 0:
+                    await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
+        except (EOFError, OSError, HttpError):
+            pass  # any way to lose a connection, or to be idle for too long
         except asyncio.CancelledError:
             writer.transport.abort()  # by `HttpServer.close`, or by the application's own hang-up callback
         finally:
-            del http.connections[self]
+            await self.finish()
+
+    async def finish(self) -> None:  # type: ignore[override]  # awaits where the stock one blocks
+        """Close, and wait until the peer has all that was sent, or has been cut off."""
+        self.due = inf
+        self.writer.close()
+        try:
+            await self.writer.wait_closed()
+        except (OSError, asyncio.CancelledError):
+            self.writer.transport.abort()
+        finally:
+            del self.http.connections[self]
 
     async def linger(self) -> None:
         """End our side, then discard what the peer still sends until it ends its own."""
@@ -157,60 +194,7 @@ class Connection(asyncio.StreamReaderProtocol):
         while await self.reader.read(self.http.limits.max_head):
             pass
 
-
-# --- the request: what is said -------------------------------------------------------------------
-
-
-class Request(BaseHTTPRequestHandler):
-    """One request and its answer, in the words of `http.server`; what an application is called with.
-
-    method, path (not decoded: compare it whole), query (likewise), headers (names in lower case) and peer
-    (an address) are there when the application is called; principal is for it to set, and goes into the
-    access log. Unlike in `http.server` there is one object per request, not per connection: nothing has to be
-    put back between two, and a late `write` cannot reach somebody else's answer.
-    """
-
-    protocol_version = request_version = "HTTP/1.1"
-    method = requestline = query = ""
-    headers: dict[str, str]  # type: ignore[assignment]  # a plain dict where the stock one is an email.message
-    length: int | None = None  # bytes of the body still to be read; None when not known
-    principal: object = None
-    answered = False  # some of the answer is on the wire
-    keep_alive = b""  # sent on a stream after Limits.keep_alive seconds of silence
-    due = inf  # loop time of that
-
-    def __init__(self, connection: Connection) -> None:  # not the stock one, which reads, answers and closes
-        self.connection = connection
-        self.http = connection.http
-        self.client_address = connection.writer.get_extra_info("peername") or ("", 0)  # lost before it was asked
-        self.peer: str = self.client_address[0]
-        self.close_connection = False
-        self._headers_buffer: list[bytes] = []  # the stock methods', until it is sent in one piece with the body
-
-    async def handle_one_request(self, first: bytes) -> bool:  # type: ignore[override]  # awaits where the stock one blocks
-        """Read, call the application, answer. Returns whether another request may follow on the connection."""
-        connection = self.connection
-        try:
-            require(first.isalpha(), 400, "this is not HTTP/1.1")  # TLS, for example, which waits for an answer
-            self.parse_request(first + await connection.reader.readuntil(b"\r\n\r\n"))
-            connection.due = inf
-            require(hasattr(self, f"do_{self.method}"), 501, "the methods here are GET, POST, DELETE, OPTIONS and HEAD")
-            await getattr(self, f"do_{self.method}")()
-        except asyncio.LimitOverrunError:
-            self.send_error(431, "the head, or a line between chunks, is too long (max_head)")
-        except HttpError as refusal:
-            self.send_error(*refusal.args)
-        except Exception as error:
-            if connection.hung_up and isinstance(error, EOFError | OSError):
-                raise  # the peer has gone, and there is nobody to answer
-            logger.exception("the application failed at %s", self.requestline)
-            self.send_error(500, "internal error, see the server's log")
-        finally:
-            connection.callback = None
-            self.http.streams.discard(self)
-        if self.length != 0:
-            await connection.linger()
-        return not (self.close_connection or self.http.closing)
+    # --- the request -----------------------------------------------------------------------------
 
     def parse_request(self, data: bytes) -> None:  # type: ignore[override]  # raises where the stock one answers
         """Take in a head with its empty line. Raises HttpError 400 or 501."""
@@ -224,24 +208,29 @@ class Request(BaseHTTPRequestHandler):
         for name, value in fields:
             name = name.lower()
             if name in headers:
-                require(LISTS.fullmatch(name), 400, "only a header that is a list may come twice")
+                if not LISTS.fullmatch(name):
+                    raise HttpError(400, "only a header that is a list may come twice")
                 value = f"{headers[name]},{value}"
             headers[name] = value.strip(" \t")
         self.headers = headers
         old = self.request_version == "HTTP/1.0"
         self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None
-        # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
-        # absolute target would take precedence over Host; here they must agree, whoever looks.
-        require(old or "host" in headers, 400, "the header Host is missing")
-        require(authority in ("", headers.get("host")), 400, "the target must be a path, or a URL of the host in Host")
         length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
-        require(LENGTH.fullmatch(length), 400, "Content-Length must be digits, at most 19")
-        # RFC 9112 section 6.1: both "might indicate an attempt to perform request smuggling", and HTTP/1.0
-        # with a coding must be taken for faulty framing.
-        require(
-            coding is None or not ("content-length" in headers or old), 400, "no coding with a length, or in HTTP/1.0"
+        rules = (
+            # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
+            # absolute target would take precedence over Host; here they must agree, whoever looks.
+            (old or "host" in headers, 400, "the header Host is missing"),
+            (authority in ("", headers.get("host")), 400, "the target must be a path, or a URL of the host in Host"),
+            (LENGTH.fullmatch(length), 400, "Content-Length must be digits, at most 19"),
+            # RFC 9112 section 6.1: both "might indicate an attempt to perform request smuggling", and HTTP/1.0
+            # with a coding must be taken for faulty framing.
+            (not (coding and ("content-length" in headers or old)), 400, "no coding with a length, or in HTTP/1.0"),
+            (coding is None or coding.lower() == "chunked", 501, "the only Transfer-Encoding here is chunked"),
+            (self.method in METHODS, 501, "the methods here are GET, POST, DELETE, OPTIONS and HEAD"),
         )
-        require(coding is None or coding.lower() == "chunked", 501, "the only Transfer-Encoding here is chunked")
+        for kept, status, sentence in rules:
+            if not kept:
+                raise HttpError(status, sentence)
         self.length = int(length) if coding is None else None
 
     async def body(self) -> bytes:
@@ -250,19 +239,21 @@ class Request(BaseHTTPRequestHandler):
         Raises HttpError 400, 408, 413, 415, 431 or 503, and EOFError or OSError when the peer hangs up: let them
         pass. When cancelled, part of the body has been read, and the connection will be closed.
         """
-        connection, limits = self.connection, self.http.limits
-        require(self.headers.get("content-encoding", "identity") == "identity", 415, "send the body without a coding")
-        require((self.length or 0) <= limits.max_body, 413, "the body is too long (max_body)")
+        limits = self.http.limits
+        if self.headers.get("content-encoding", "identity") != "identity":
+            raise HttpError(415, "send the body without a coding")
+        if (self.length or 0) > limits.max_body:
+            raise HttpError(413, "the body is too long (max_body)")
         # RFC 9110 section 10.1.1: MUST send 100 or a final status, and MUST ignore it in HTTP/1.0.
         if self.length != 0 and "expect" in self.headers and self.request_version == "HTTP/1.1":
-            connection.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        connection.due = self.http.now + limits.body_timeout
-        body = await (self._chunks() if self.length is None else connection.reader.readexactly(self.length))
-        connection.due, self.length = inf, 0
+            self.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self.due = self.http.now + limits.body_timeout
+        body = await (self._chunks() if self.length is None else self.reader.readexactly(self.length))
+        self.due, self.length = inf, 0
         return body
 
     async def _chunks(self) -> bytes:
-        reader, body, room, size = self.connection.reader, bytearray(), self.http.limits.max_body, 1
+        reader, body, room, size = self.reader, bytearray(), self.http.limits.max_body, 1
         while size > 0:
             line = await reader.readuntil(b"\n")
             match = CHUNK.fullmatch(line)
@@ -270,106 +261,105 @@ class Request(BaseHTTPRequestHandler):
                 raise HttpError(400, "a chunk begins with its length in hexadecimal digits and CR LF")
             size = int(match[1], 16)
             room -= len(line) + size
-            require(room >= 0, 413, "the body is too long (max_body)")
+            if room < 0:
+                raise HttpError(413, "the body is too long (max_body)")
             body += await reader.readexactly(size)
-            require(await reader.readexactly(2) == b"\r\n", 400, "a chunk ends with CR LF, and trailers are not taken")
+            if await reader.readexactly(2) != b"\r\n":
+                raise HttpError(400, "a chunk ends with CR LF, and trailers are not taken")
             await asyncio.sleep(0)  # a million tiny chunks that arrived together must not keep the loop from others
         return bytes(body)
 
-    def on_hangup(self, callback: Callable[[], object]) -> None:
-        """Call `callback` once, as soon as the peer ends its side or is lost, which may be now.
+    # --- the answer ------------------------------------------------------------------------------
 
-        Without it the application learns of it from `write`. A peer that ends its side might still read, but hardly
-        one does. `asyncio.current_task().cancel` is a good callback for work that is worth nothing without a reader.
-        """
-        self.connection.callback = callback
-        if self.connection.hung_up:
-            callback()
+    def respond(self, status: int, headers: Mapping[str, str], body: bytes | None) -> None:
+        """Send an answer; without a body only its head, which leaves with the first piece of the stream."""
+        if self.answered:
+            raise RuntimeError("this request has been answered")
+        self.close_connection |= self.http.closing or self.length != 0
+        access.info('%s %r "%s" %s', self.peer, self.principal, self.requestline, status)
+        self._headers_buffer = head = []
+        self.send_response_only(status)
+        head.append(self.http.stamp)
+        for name, value in headers.items():
+            # RFC 9110 section 5.5: a field value has no CR, LF or NUL; one of them would let a value write headers.
+            if not f"{name}{value}".isprintable():
+                raise ValueError(f"the header {name!r}: {value!r} holds a control character")
+            self.send_header(name, value)
+        if self.close_connection:
+            head.append(b"Connection: close\r\n")
+        if body is None:
+            # Before HTTP/1.1, the end of the connection ends the answer.
+            head.append(b"Transfer-Encoding: chunked\r\n\r\n" if self.request_version == "HTTP/1.1" else b"\r\n")
+            return
+        # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
+        head.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
+        if self.method != "HEAD":
+            head.append(body)
+        self.answered = True
+        self.writer.write(b"".join(head))
 
-    async def do_POST(self) -> None:
-        answer = await self.http.application(self)
-        if answer is None:
-            self._put(b"")  # the last chunk is the empty one
+    def refuse(self, error: Exception) -> None:
+        """Answer with an error, and end the connection; raise it again where the peer has gone."""
+        status, sentence = 500, "internal error, see the server's log"
+        if isinstance(error, HttpError):
+            status, sentence = error.args
+        elif isinstance(error, asyncio.LimitOverrunError):
+            status, sentence = 431, "the head, or a line between chunks, is too long (max_head)"
+        elif self.hung_up and isinstance(error, (EOFError, OSError)):
+            raise error
         else:
-            self._respond(*answer)
+            logger.error("the application failed at %s", self.requestline, exc_info=error)
+        self.length = None  # whatever the peer goes on to send, it is no request
+        if not self.answered:  # else all that is left to say is that the answer ends before its end
+            self.respond(status, {"Content-Type": "application/json"}, self.http.error_body(status, sentence))
 
-    do_GET = do_DELETE = do_OPTIONS = do_HEAD = do_POST
-
-    def stream(self, status: int, headers: Mapping[str, str], *, keep_alive: bytes) -> Request:
+    def stream(self, status: int, headers: Mapping[str, str], *, keep_alive: bytes) -> Stream:
         """Begin an answer without a known length; it ends when the application returns None.
 
-        The head leaves with the first `write`. keep_alive is sent after Limits.keep_alive seconds of silence.
-        Raises HttpError 503 when too many streams are open.
+        keep_alive is sent after Limits.keep_alive seconds of silence. Raises HttpError 503 when too many
+        streams are open.
         """
-        require(len(self.http.streams) < self.http.limits.streams, 503, "too many streams are open (streams)")
-        self._respond(status, headers, None)
+        if len(self.http.streams) >= self.http.limits.streams:
+            raise HttpError(503, "too many streams are open (streams)")
+        self.respond(status, headers, None)
+        self.streaming = Stream(self, keep_alive)
+        return self.streaming
+
+
+class Stream:
+    """An answer in pieces. It belongs to one request: a late `write` cannot reach somebody else's answer."""
+
+    __slots__ = ("connection", "due", "keep_alive")
+
+    def __init__(self, connection: Connection, keep_alive: bytes) -> None:
+        self.connection = connection
         self.keep_alive = keep_alive
-        self.http.streams.add(self)
-        return self
+        self.due = inf  # loop time of the next one; silence before the first piece is the application's
+        connection.http.streams.add(self)
 
     async def write(self, data: bytes) -> None:
-        """Send `data` on the stream at once and whole, then wait while the peer is too far behind.
+        """Send `data` at once and whole, then wait while the peer is too far behind.
 
         Raises OSError when the stream is over or the peer has gone.
         """
         if data:
-            self._put(data)
+            self.put(data)
         await self.connection.writer.drain()
 
-    def check(self, now: float) -> None:
-        """Send the keep-alive if it is time; called at every tick."""
-        if now >= self.due and not self.connection.writer.is_closing():
-            self._put(self.keep_alive)
+    def put(self, data: bytes) -> None:
+        connection, http = self.connection, self.connection.http
+        if connection.streaming is not self:
+            raise ConnectionResetError("the stream is over")
+        self.due = http.now + http.limits.keep_alive
+        if connection.request_version == "HTTP/1.1":
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        head, connection._headers_buffer = connection._headers_buffer, []
+        connection.writer.write(b"".join(head) + (b"" if connection.method == "HEAD" else data))
+        connection.answered = True
 
-    def _put(self, data: bytes) -> None:
-        if self not in self.http.streams:
-            raise ConnectionResetError("the stream is over, or was never opened")
-        self.due = self.http.now + self.http.limits.keep_alive
-        self._send(b"%x\r\n%b\r\n" % (len(data), data) if self.request_version == "HTTP/1.1" else data)
-
-    def _respond(self, status: int, headers: Mapping[str, str], body: bytes | None) -> None:
-        if self.answered:
-            raise RuntimeError("this request has been answered")
-        self._headers_buffer.clear()
-        self.close_connection |= self.http.closing or self.length != 0
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if self.close_connection:
-            self._headers_buffer.append(b"Connection: close\r\n")
-        if body is not None:
-            # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
-            self._headers_buffer.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
-            self._send(body)
-        else:
-            chunked = self.request_version == "HTTP/1.1"  # before it, the end of the connection ends the answer
-            self._headers_buffer.append(b"Transfer-Encoding: chunked\r\n\r\n" if chunked else b"\r\n")
-
-    def _send(self, data: bytes) -> None:
-        self.answered = True
-        if self.method != "HEAD":
-            self._headers_buffer.append(data)
-        self.connection.writer.write(b"".join(self._headers_buffer))
-        self._headers_buffer.clear()
-
-    def send_response(self, code: int, message: str | None = None) -> None:
-        self.log_request(code)
-        self.send_response_only(code)
-        self._headers_buffer.append(self.http.stamp)
-
-    def send_header(self, keyword: str, value: str) -> None:
-        # RFC 9110 section 5.5: a field value has no CR, LF or NUL; one of them would let a value write headers.
-        if not f"{keyword}{value}".isprintable():
-            raise ValueError(f"the header {keyword!r}: {value!r} holds a control character")
-        super().send_header(keyword, value)
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        self.length = None  # whatever the peer goes on to send, it is no request, and the connection ends here
-        if not self.answered:  # else all that is left to say is that the answer ends before its end
-            self._respond(code, {"Content-Type": "application/json"}, self.http.error_body(code, message or ""))
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        access.info('%s %r "%s" %s', self.peer, self.principal, self.requestline, code)
+    def end(self) -> None:
+        self.connection.http.streams.discard(self)
+        self.connection.streaming = None
 
 
 # --- the server: what is shared ------------------------------------------------------------------
@@ -389,8 +379,8 @@ class HttpServer:
         self.application = application
         self.error_body = error_body
         self.limits = limits or Limits()
-        self.connections: dict[Connection, asyncio.Task[object]] = {}  # oldest first
-        self.streams: set[Request] = set()
+        self.connections: dict[Connection, asyncio.Task[object] | None] = {}  # oldest first
+        self.streams: set[Stream] = set()
 
     async def start(self, host: str, port: int, *, ssl: SSLContext | None = None, reuse_port: bool = False) -> None:
         """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
@@ -416,8 +406,9 @@ class HttpServer:
         self.stamp = f"Server: mcp_min\r\nDate: {formatdate(usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
             connection.check(self.now)
-        for stream in list(self.streams):
-            stream.check(self.now)
+        for stream in self.streams:
+            if self.now >= stream.due and not stream.connection.writer.is_closing():
+                stream.put(stream.keep_alive)
 
     def admit(self, connection: Connection) -> None:
         """Take in a connection; when there are too many, the oldest that owes us bytes goes, or else the new one."""
@@ -425,9 +416,7 @@ class HttpServer:
             oldest = next((one for one in self.connections if one.due < inf), connection)
             oldest.due = inf
             oldest.writer.transport.abort()
-        task = asyncio.current_task()
-        assert task is not None
-        self.connections[connection] = task
+        self.connections[connection] = asyncio.current_task()
 
     async def close(self, deadline: float = 10) -> None:
         """Stop listening, let requests in flight be answered, cancel them after `deadline` seconds.
@@ -442,5 +431,5 @@ class HttpServer:
                 connection.reader.set_exception(HttpError(503, "the server is closing, try again"))
         with suppress(TimeoutError):
             async with asyncio.timeout(deadline):
-                await asyncio.gather(*self.connections.values())
+                await asyncio.gather(*filter(None, self.connections.values()))
         self.timer.cancel()

@@ -124,14 +124,18 @@ class Server(Catalogue):
     async def _in_its_era(self, handler: Handler, params: Params, call: Call) -> Result:
         """Give a handler the `Context` of its request, and finish its result as the revision wants it."""
         method, meta = call.message["method"], params.get("_meta", {})
+        header = None if call.headers is None else call.headers.get(spec.VERSION_HEADER)
+        # A request is modern when its `_meta` or its version header says so, or its method exists nowhere else.
+        call.stands_alone = (
+            (isinstance(meta, dict) and spec.PROTOCOL_VERSION in meta)
+            or method in spec.MODERN_METHODS
+            or (header is not None and header not in spec.LEGACY and method != "initialize")
+        )
         if not isinstance(meta, dict):
             raise invalid_params("_meta must be an object")
         for layer in reversed(self._middleware):
             handler = partial(layer, handler)
-        header = None if call.headers is None else call.headers.get(spec.VERSION_HEADER)
-        # A request is modern when its `_meta` or its version header says so, or its method exists nowhere else.
-        modern = spec.PROTOCOL_VERSION in meta or method in spec.MODERN_METHODS
-        if not modern and (header is None or header in spec.LEGACY or method == "initialize"):
+        if not call.stands_alone:
             state = {} if call.session is None else call.session.state
             caller = state.get("caller") or Caller(header or spec.ASSUMED, log_level="info")
             return await handler(params, Context(call, caller))
@@ -157,8 +161,9 @@ class Server(Catalogue):
         if not isinstance(version, str) or not isinstance(capabilities, dict) or not isinstance(info, dict):
             needed = f"{spec.PROTOCOL_VERSION} (a string) and {spec.CLIENT_CAPABILITIES} (an object)"
             raise invalid_params(f"_meta needs {needed}, and {spec.CLIENT_INFO} is an object")
-        if call.headers is not None:
-            headers.check_version(call.headers, version)
+        # MUST match the version in `_meta` (streamable-http#protocol-version-header).
+        if call.headers is not None and call.headers.get(spec.VERSION_HEADER) != version:
+            raise headers.mismatch(call.headers, spec.VERSION_HEADER, version)
         if version not in spec.MODERN:
             data = {"supported": list(spec.MODERN), "requested": version}
             raise RpcError(spec.UNSUPPORTED_VERSION, "Unsupported protocol version", data)

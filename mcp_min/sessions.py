@@ -26,8 +26,7 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,8 +82,9 @@ class EventStream:
         if self._request is None:
             await self.send(answer)
         else:
-            self.response = self._session.endpoint.finished(answer, modern=False)
+            self.response = self._session.endpoint.finished(answer)
             self._request = None
+            self._let_end()
 
     def end(self) -> None:
         """Let the response end: all has been said, or nothing is to be said of a request that was cancelled."""
@@ -129,7 +129,9 @@ class EventStream:
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
         self._reader = self._session.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
         self._request = None
-        request.on_hangup(partial(self.release, self.over))
+        request.on_hangup = partial(self.release, self.over)
+        if request.hung_up:
+            self.release(self.over)
         await self._write(first or self._first(request))
 
     def _first(self, request: Request) -> bytes:
@@ -156,13 +158,14 @@ class EventStream:
 class HttpSession:
     """One client's memory: a peer, and the streams that have not been read to their end."""
 
-    def __init__(self, endpoint: Endpoint, principal: str | None, max_in_flight: int, now: float) -> None:
+    def __init__(self, endpoint: Endpoint, principal: str | None, max_in_flight: int, now: Callable[[], float]) -> None:
         self.id = secrets.token_hex(16)  # 128 bits; MUST be visible ASCII (2025-11-25 basic/transports)
         self.endpoint = endpoint
         self.principal = principal
         self.ended = False
         self.users = 0  # HTTP requests that need it now
-        self.used = now  # when the last of them ended
+        self.used = now()  # when the last of them ended
+        self._now = now
         self.names = itertools.count()
         self.standalone = EventStream(self)
         self.streams = {self.standalone.name: self.standalone}
@@ -170,6 +173,14 @@ class HttpSession:
         self._in_flight, self._max_in_flight = 0, max_in_flight
         self._order: list[EventStream] = []  # whose event is the oldest that is kept, the next, …
         self._kept = 0  # bytes of them
+
+    def __enter__(self) -> None:
+        """Need the session, until `__exit__`."""
+        self.users += 1
+
+    def __exit__(self, *exc: object) -> None:
+        self.users -= 1
+        self.used = self._now()
 
     def receive(self, message: Any, call: Call, stream: EventStream) -> bool:
         """Let the peer take a message; return whether something will be said on `stream`.
@@ -241,31 +252,31 @@ class Sessions:
         """Take one message, or a batch of the revision that has them."""
         if request.path == MESSAGES:
             session = self._find(request.query.removeprefix("session_id="), request, call)
-            with self._using(session):
+            with session:
                 session.receive(message, call, session.standalone)
             return Response(202)
-        id = request.headers.get(spec.SESSION_HEADER)
-        if id is not None:
-            return await self._exchange(self._find(id, request, call), message, request, call)
-        if isinstance(message, dict) and message.get("method") == "initialize" and "id" in message:
-            session = await self._new(call)
-            response = await self._exchange(session, message, request, call)
-            if not session.peer.session.state:
-                await self._end(session, "initialize failed")
-            elif response is not None:
-                response = response._replace(headers={**response.headers, "Mcp-Session-Id": session.id})
-            return response
-        return await self._endpoint.answer(message, request, call)
+        if spec.SESSION_HEADER in request.headers:
+            session = self._find(request.headers[spec.SESSION_HEADER], request, call)
+            return await self._exchange(session, message, request, call)
+        session = await self._new(call)
+        response = await self._exchange(session, message, request, call)
+        if not session.peer.session.state:
+            await self._end(session, "initialize failed")
+        elif response is not None:
+            response = response._replace(headers={**response.headers, "Mcp-Session-Id": session.id})
+        return response
 
     async def _exchange(self, session: HttpSession, message: Any, request: Request, call: Call) -> Response | None:
-        with self._using(session):
+        with session:
             stream = EventStream(session, request)
             over = stream.over
             if not session.receive(message, call, stream):
                 return Response(202)
             if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
                 call.close_stream = stream.release
-            request.on_hangup(stream.release)
+            request.on_hangup = stream.release
+            if request.hung_up:
+                stream.release()
             await over
             stream.release(over)
             return stream.response
@@ -279,7 +290,7 @@ class Sessions:
             if event_id is None or event_id[1] not in session.streams:
                 raise Refused(400, "what came after this Last-Event-ID is not kept; open a stream without it")
             stream, after = session.streams[event_id[1]], int(event_id[2])
-        with self._using(session):
+        with session:
             await stream.resume(request, after)
 
     async def delete(self, request: Request, call: Call) -> Response:
@@ -292,7 +303,7 @@ class Sessions:
         """Open an HTTP+SSE session, which lasts as long as its stream, and tell the client where to post."""
         session = await self._new(call)
         try:
-            with self._using(session):
+            with session:
                 where = f"{MESSAGES}?session_id={session.id}"
                 await session.standalone.resume(request, first=sse.encode(where, event="endpoint"))
         finally:
@@ -312,21 +323,12 @@ class Sessions:
             raise Refused(404, "there is no such session; send initialize to begin one")
         return session
 
-    @contextmanager
-    def _using(self, session: HttpSession) -> Iterator[None]:
-        session.users += 1
-        try:
-            yield
-        finally:
-            session.users -= 1
-            session.used = self._now()
-
     async def _new(self, call: Call) -> HttpSession:
         unused = [session for session in self.table.values() if not session.users]
         full = len(self.table) >= self._limits.max_sessions
         if full and not unused:
             raise Refused(503, f"{self._limits.max_sessions} sessions are in use (max_sessions)")
-        session = HttpSession(self._endpoint, call.principal, self._limits.max_in_flight, self._now())
+        session = HttpSession(self._endpoint, call.principal, self._limits.max_in_flight, self._now)
         self.table[session.id] = session
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())

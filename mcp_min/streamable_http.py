@@ -23,6 +23,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -39,7 +40,7 @@ EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-tr
 # By which status a modern client learns of an error (streamable-http); what is not named has 200.
 STATUS = dict.fromkeys(spec.MODERN_ERRORS, 400) | {jsonrpc.METHOD_NOT_FOUND: 404}
 STATUS |= {jsonrpc.PARSE_ERROR: 400, jsonrpc.INVALID_REQUEST: 400, jsonrpc.INVALID_PARAMS: 400}
-MAX_BUCKETS = 10_000  # addresses and principals whose rate is remembered
+MAX_REMEMBERED = 10_000  # addresses and principals of which something is remembered
 
 
 class Stream(Protocol):
@@ -59,13 +60,11 @@ class Request(Protocol):
     headers: dict[str, str]  # names in lower case
     peer: str  # the client's address
     principal: Any  # set here, for the access log
+    on_hangup: Callable[[], object] | None  # set here, and called when the client hangs up
+    hung_up: bool  # whether it has already
 
     async def body(self) -> bytes:
         """Read the body, under the server's limits."""
-        ...
-
-    def on_hangup(self, callback: Callable[[], object]) -> None:
-        """Call `callback` when the client hangs up."""
         ...
 
     def stream(self, status: int, headers: Mapping[str, str], *, keep_alive: bytes) -> Stream:
@@ -131,6 +130,7 @@ class Guards:
     allowed_addresses: Iterable[str] = ()
     rate: float | None = None
     now: Callable[[], float] = time.monotonic
+    check: Callable[[str, str, str], None] = field(init=False)
     _networks: list[IPv4Network | IPv6Network] = field(default_factory=list, init=False)
     _bound: set[str] = field(default_factory=set, init=False)  # "127.0.0.1:8000": where the server really listens
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)  # who: (requests left, when)
@@ -140,6 +140,8 @@ class Guards:
         self._networks = [ip_network(name) for name in _names(self.allowed_addresses)]
         if self.rate is not None and self.rate <= 0:
             raise ValueError(f"rate={self.rate}: give a number of requests a second, or None")
+        # Nearly every request comes from where the one before came from: who was let in is remembered.
+        self.check = lru_cache(MAX_REMEMBERED)(self._check)
 
     def bind(self, host: str, port: int) -> None:
         """Let requests name the address that the server is bound to, and localhost for loopback."""
@@ -148,36 +150,34 @@ class Guards:
             # A URL with its scheme's own port shows none.
             self._bound |= {f"{shown}:{port}", shown} if port in (80, 443) else {f"{shown}:{port}"}
 
-    def check(self, request: Request) -> None:
-        """Refuse what no handler should see, before a byte of the body is read. Raises Refused 403, 421 or 429."""
-        if self._networks and not any(ip_address(request.peer) in network for network in self._networks):
-            raise Refused(403, f"the address {request.peer} is not in allowed_addresses")
-        host = request.headers.get("host", "").lower()
-        if host not in self._bound and not {host, host.rpartition(":")[0]}.intersection(self.allowed_hosts):
-            raise Refused(421, f"the Host {host!r:.100} is not this server's; allowed_hosts would allow it")
+    def _check(self, peer: str, host: str, origin: str) -> None:
+        """Refuse what no handler should see, before a byte of the body is read. Raises Refused 403 or 421."""
+        if self._networks and not any(ip_address(peer) in network for network in self._networks):
+            raise Refused(403, f"the address {peer} is not in allowed_addresses")
+        name = host.lower()
+        if name not in self._bound and not {name, name.rpartition(":")[0]}.intersection(self.allowed_hosts):
+            raise Refused(421, f"the Host {name!r:.100} is not this server's; allowed_hosts would allow it")
         # MUST validate Origin, 403 if present and invalid (streamable-http#security--endpoint). Never
         # compared with Host: in a DNS rebinding attack both name the attacker.
-        if "origin" in request.headers and not self.cors(request):
-            origin = request.headers["origin"]
+        if origin and not self.cors(origin):
             raise Refused(403, f"the Origin {origin!r:.100} is not allowed; allowed_origins would allow it")
-        if self.rate is not None:
-            self.limit(request.peer, self.rate)
 
-    def limit(self, who: str, rate: float) -> None:
+    def limit(self, who: str) -> None:
         """Count a request against `who`. Raises Refused 429."""
-        now, most = self.now(), max(rate, 1)
+        if self.rate is None:
+            return
+        now, most = self.now(), max(self.rate, 1)
         left, then = self._buckets.pop(who, (most, now))
-        left = min(most, left + (now - then) * rate)
+        left = min(most, left + (now - then) * self.rate)
         self._buckets[who] = (left - 1 if left >= 1 else left, now)
-        if len(self._buckets) > MAX_BUCKETS:
+        if len(self._buckets) > MAX_REMEMBERED:
             del self._buckets[next(iter(self._buckets))]  # the one that has been silent longest
         if left < 1:
-            wait = {"Retry-After": str(int((1 - left) / rate) + 1)}
-            raise Refused(429, f"over {rate:g} requests a second (rate)", wait)
+            wait = {"Retry-After": str(int((1 - left) / self.rate) + 1)}
+            raise Refused(429, f"over {self.rate:g} requests a second (rate)", wait)
 
-    def cors(self, request: Request) -> dict[str, str]:
+    def cors(self, origin: str) -> dict[str, str]:
         """Return what lets a page read the response: the server's own or one of an allowed origin, {} for others."""
-        origin = request.headers.get("origin", "")
         scheme, _, host = origin.lower().partition("://")
         if origin.lower() not in self.allowed_origins and not (scheme in ("http", "https") and host in self._bound):
             return {}
@@ -201,7 +201,7 @@ Route = Callable[[Request, Call], Awaitable[Response | None]]
 class Endpoint:
     """Answers HTTP requests: `await endpoint(request)` is a Response, or None when it has been streamed."""
 
-    # Takes messages of the revisions that remember something, and arrays.
+    # Takes the messages that belong to a session, or begin one.
     legacy: Callable[[Any, Request, Call], Awaitable[Response | None]] | None = None
 
     def __init__(self, dispatch: Dispatch, guards: Guards, auth: Auth | None = None) -> None:
@@ -215,24 +215,28 @@ class Endpoint:
 
         Raises what the server's limits raise, and OSError when a stream has lost its reader.
         """
+        headers, origin = request.headers, request.headers.get("origin")
         response: Response | None
         try:
-            self.guards.check(request)
+            # An Origin that is empty is present, and as invalid as "null".
+            self.guards.check(request.peer, headers.get("host", ""), "null" if origin == "" else origin or "")
+            if self.guards.rate is not None:
+                self.guards.limit(request.peer)
             if request.method == "OPTIONS":
                 response = self._preflight(request)
             elif self.auth is not None and self.auth.metadata is not None and request.path.startswith(METADATA):
                 response = reply(self.auth.metadata)
             else:
-                call = Call(headers=request.headers)
+                call = Call(headers=headers)
                 if self.auth is not None:
                     await self._authenticate(self.auth, request, call)
                 route = self.routes.get(request.path, {}).get(request.method, self._refuse)
                 response = await route(request, call)
         except RpcError as problem:
-            status, headers = (problem.status, problem.headers) if isinstance(problem, Refused) else (400, None)
-            response = reply(jsonrpc.error(problem.id, problem), status, headers)
-        if response is not None and "origin" in request.headers:
-            response = response._replace(headers={**response.headers, **self.guards.cors(request)})
+            status, more = (problem.status, problem.headers) if isinstance(problem, Refused) else (400, None)
+            response = reply(jsonrpc.error(problem.id, problem), status, more)
+        if response is not None and origin is not None:
+            response = response._replace(headers={**response.headers, **self.guards.cors(origin)})
         return response
 
     def _preflight(self, request: Request) -> Response:
@@ -245,8 +249,7 @@ class Endpoint:
         grant = await auth.authenticate(request.headers)
         request.principal = call.principal = grant.principal
         call.scopes = grant.scopes
-        if self.guards.rate is not None:
-            self.guards.limit(f"principal {grant.principal}", self.guards.rate)
+        self.guards.limit(f"principal {grant.principal}")
 
     async def _refuse(self, request: Request, call: Call) -> Response:
         allowed = ", ".join(self.routes.get(request.path, ()))
@@ -255,81 +258,81 @@ class Endpoint:
         raise Refused(405, f"{request.method} is not served here, but {allowed}", {"Allow": allowed})
 
     async def post(self, request: Request, call: Call) -> Response | None:
-        """Read one message, and answer it by the rules of its era."""
+        """Answer one message: as JSON, or as an event stream once something was sent before the answer."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         # A page may post text/plain to any host unasked; only application/json makes its browser ask first.
         if kind != "application/json":
             raise Refused(415, f"Content-Type must be application/json, not {kind!r:.50}")
         message = jsonrpc.decode_any(await request.body())
-        modern = False
-        if isinstance(message, dict):
-            method, meta = message.get("method"), message.get("params", {}).get("_meta")
-            version = request.headers.get(spec.VERSION_HEADER)
-            modern = (
-                (isinstance(meta, dict) and spec.PROTOCOL_VERSION in meta)
-                or method in spec.MODERN_METHODS
-                or (version is not None and version not in spec.LEGACY and method != "initialize")
-            )
-        if not modern and self.legacy is not None:
-            return await self.legacy(message, request, call)
-        return await self.answer(message, request, call, modern)
-
-    async def answer(self, message: Any, request: Request, call: Call, modern: bool = False) -> Response | None:
-        """Dispatch one message that needs no memory; the reply is JSON, or a stream once something was sent."""
+        if self.legacy is not None and request.headers.get(spec.VERSION_HEADER) not in spec.MODERN:
+            begins = isinstance(message, dict) and message.get("method") == "initialize" and "id" in message
+            if begins or spec.SESSION_HEADER in request.headers or request.path not in PATHS:
+                return await self.legacy(message, request, call)
         if isinstance(message, list) or "method" not in message:
             raise jsonrpc.invalid_request("an array or an answer belongs to a session, and this request names none")
         if "id" not in message:
             await self.dispatch(message, call)
             return Response(202)
-        stream: Stream | None = None
-        task = asyncio.current_task()
-
-        async def send(notification: Message) -> None:
-            nonlocal stream
-            data = event(jsonrpc.encode(notification))
-            if stream is None:
-                stream, data = self.stream(request), sse.COMMENT + data
-            try:
-                await stream.write(data)
-            except OSError as lost:
-                if modern:
-                    raise ConnectionClosed(str(lost)) from None
-
-        def hang_up() -> None:
-            call.open = False
-            if task is not None:
-                task.cancel()
-
-        call.send = send
-        if modern:
-            # MUST be treated as cancellation (streamable-http#cancellation); before, it SHOULD NOT.
-            request.on_hangup(hang_up)
+        exchange = _Exchange(self, request, call, asyncio.current_task())
+        call.send, request.on_hangup = exchange.send, exchange.hang_up
+        if request.hung_up:  # told as soon as it is known what that means to the request
+            asyncio.get_running_loop().call_soon(exchange.hang_up)
         answer = await self.dispatch(message, call)
-        # None: the client has hung up, whatever the handler made of it.
-        response = None if answer is None else self.finished(answer, modern)
-        if stream is None or response is None:
+        if answer is None:
+            return None  # the client has hung up, whatever the handler made of it
+        if exchange.stream is None and "result" in answer:
+            return Response(200, JSON, jsonrpc.encode(answer))
+        response = self.finished(answer, call.stands_alone)
+        if exchange.stream is None:
             return response
-        await stream.write(event(response.body))
+        await exchange.stream.write(event(response.body))
         return None
 
     def stream(self, request: Request, headers: Mapping[str, str] = MappingProxyType({})) -> Stream:
         """Begin a response that is an event stream. Raises RpcError when the server has no room for one."""
-        headers = {**EVENTS, **headers, **self.guards.cors(request)}
+        headers = {**EVENTS, **headers, **self.guards.cors(request.headers.get("origin", ""))}
         try:
             return request.stream(200, headers, keep_alive=sse.COMMENT)
         except Exception as full:  # one of the server's limits, in its own words
             raise Refused(503, f"there can be no event stream: {full.args[-1]}") from None
 
-    def finished(self, answer: Message, modern: bool) -> Response:
+    def finished(self, answer: Message, modern: bool = False) -> Response:
         """Return the response that carries an answer, with the status of its revision. Raises as `jsonrpc.encode`."""
         status, headers = 200, JSON
         if "error" in answer:
             code, data = answer["error"]["code"], answer["error"].get("data")
-            if modern or "id" not in answer:
+            if modern or "id" not in answer or code in spec.MODERN_ERRORS:
                 status = STATUS.get(code, 200)
             if code == spec.INSUFFICIENT_SCOPE and self.auth is not None and isinstance(data, dict):
                 status, headers = 403, {**JSON, **self.auth.insufficient(data.get("scopes", []))}
         return Response(status, headers, jsonrpc.encode(answer))
+
+
+@dataclass(slots=True, eq=False)
+class _Exchange:
+    """One request and the stream that its answer has become, once something was sent before it."""
+
+    endpoint: Endpoint
+    request: Request
+    call: Call
+    task: asyncio.Task[Any] | None
+    stream: Stream | None = None
+
+    async def send(self, notification: Message) -> None:
+        data = event(jsonrpc.encode(notification))
+        if self.stream is None:
+            self.stream, data = self.endpoint.stream(self.request), sse.COMMENT + data
+        try:
+            await self.stream.write(data)
+        except OSError as lost:
+            if self.call.stands_alone:
+                raise ConnectionClosed(str(lost)) from None
+
+    def hang_up(self) -> None:
+        # MUST be treated as cancellation (streamable-http#cancellation); before 2026-07-28, it SHOULD NOT.
+        if self.call.stands_alone and self.call.open and self.task is not None:
+            self.call.open = False
+            self.task.cancel()
 
 
 def reply(answer: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

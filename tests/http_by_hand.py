@@ -41,7 +41,7 @@ class ByHand:
         self.streamed: list[bytes] = []
         self.status: int | None = None
         self.sent_headers: Mapping[str, str] = {}
-        self._callback: Callable[[], object] = lambda: None
+        self.on_hangup: Callable[[], object] | None = None
         self._parser = sse.Parser()
         self._events: asyncio.Queue[sse.Event] = asyncio.Queue()
 
@@ -49,15 +49,11 @@ class ByHand:
         self.bodies_read += 1
         return self.data
 
-    def on_hangup(self, callback: Callable[[], object]) -> None:
-        self._callback = callback
-        if self.hung_up:
-            callback()
-
     def hang_up(self) -> None:
         self.hung_up = True
         self.read.set()
-        self._callback()
+        if self.on_hangup is not None:
+            self.on_hangup()
 
     def stream(self, status: int, headers: Mapping[str, str], *, keep_alive: bytes) -> ByHand:
         assert keep_alive == b":\n\n"

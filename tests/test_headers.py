@@ -6,7 +6,6 @@ import pytest
 
 from mcp_min.headers import (
     check_request,
-    check_version,
     decode_value,
     encode_value,
     mirrored_arguments,
@@ -371,17 +370,3 @@ def test_null_is_not_the_word_none():
 
 def test_a_method_without_a_name_needs_none():
     check_request({"mcp-method": "tools/list"}, "tools/list", {}, {})
-
-
-@pytest.mark.parametrize(
-    ("given", "good"),
-    [(VERSION, True), (None, False), ("", False), ("2025-11-25", False), ("=?base64?MjAyNi0wNy0yOA==?=", False)],
-)
-def test_the_version(given, good):
-    headers = {} if given is None else {"mcp-protocol-version": given}
-    if good:
-        check_version(headers, VERSION)
-    else:
-        with pytest.raises(RpcError, match="mcp-protocol-version") as raised:
-            check_version(headers, VERSION)
-        assert raised.value.code == -32020

@@ -23,8 +23,7 @@ from statistics import median
 import pytest
 
 from mcp_min import Server, serve_http, spec
-from mcp_min.http_server import Connection, HttpServer
-from mcp_min.http_server import Request as HttpRequest
+from mcp_min.http_server import Connection, HttpServer, Stream
 from mcp_min.listener import Listener
 from mcp_min.peer import Peer
 from mcp_min.sessions import EventStream, HttpSession
@@ -210,7 +209,7 @@ async def test_a_good_request_among_streams_and_half_sent_heads(server: Server, 
 
 # --- sessions that go ----------------------------------------------------------------------------
 
-KINDS = (HttpSession, EventStream, Peer, Listener, Connection, HttpRequest)
+KINDS = (HttpSession, EventStream, Peer, Listener, Connection, Stream)
 
 
 def alive() -> dict[str, int]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from mcp_min.http_server import Application, HttpError, HttpServer, Limits, Request, Response
+from mcp_min.http_server import Application, Connection, HttpError, HttpServer, Limits, Response, Stream
 
 PATIENCE = 5  # seconds after which a test gives up on what should happen at once
 TEXT = {"Content-Type": "text/plain"}
@@ -28,14 +28,14 @@ def error_body(status: int, sentence: str) -> bytes:
     return json.dumps({"status": status, "sentence": sentence}).encode()
 
 
-async def echo(request: Request) -> Response:
+async def echo(request: Connection) -> Response:
     """Answer with all that the server understood."""
     body = (await request.body()).decode("latin-1")
     said = {"method": request.method, "path": request.path, "query": request.query, "body": body}
     return 200, {"Content-Type": "application/json"}, json.dumps(said | {"headers": request.headers}).encode()
 
 
-async def deaf(request: Request) -> Response:
+async def deaf(request: Connection) -> Response:
     """Answer without a look at the body."""
     return 403, TEXT, b"no"
 
@@ -226,7 +226,7 @@ async def test_what_arrives_at_once_leaves_the_loop_to_others(data: bytes) -> No
 
     seen: list[int] = []
 
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         seen.append(turns)
         await request.body()
         seen.append(turns)
@@ -259,7 +259,7 @@ async def test_says_what_it_must_and_no_more() -> None:
 
 
 async def test_an_answer_without_content_has_no_length() -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         return 204, {}, b""
 
     async with serving(application) as server, connected(server) as client:
@@ -272,7 +272,7 @@ async def test_an_answer_without_content_has_no_length() -> None:
 async def test_a_large_answer_arrives_whole() -> None:
     data = bytes(range(256)) * 2**14  # 4 MiB, more than the buffers of the sockets
 
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         return 200, {}, data
 
     async with serving(application) as server, connected(server) as client:
@@ -356,7 +356,7 @@ REFUSED: list[tuple[bytes, int]] = [
 @pytest.mark.parametrize("bytewise", [False, True])
 @pytest.mark.parametrize(("data", "expected"), REFUSED)
 async def test_refuses_a_head(data: bytes, expected: int, bytewise: bool) -> None:
-    async def never(request: Request) -> Response:
+    async def never(request: Connection) -> Response:
         raise AssertionError("the application must not see this")
 
     async with serving(never) as server, connected(server) as client:
@@ -540,7 +540,7 @@ async def test_an_idle_connection_is_closed_without_a_word() -> None:
 async def test_work_is_not_counted_as_the_peers_time() -> None:
     done = asyncio.Event()
 
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         await request.body()
         await done.wait()
         return 200, {}, b""
@@ -571,8 +571,8 @@ async def test_a_hang_up_is_told_at_once_and_once(hang_up: str) -> None:
     told: list[int] = []
     working, gone = asyncio.Event(), asyncio.Event()
 
-    async def application(request: Request) -> Response:
-        request.on_hangup(lambda: (told.append(1), gone.set()))
+    async def application(request: Connection) -> Response:
+        request.on_hangup = lambda: (told.append(1), gone.set())
         working.set()
         await gone.wait()
         return 200, {}, b""
@@ -591,8 +591,8 @@ async def test_an_end_and_then_a_reset_are_one_hang_up() -> None:
     told: list[int] = []
     done = asyncio.Event()
 
-    async def application(request: Request) -> Response:
-        request.on_hangup(lambda: told.append(1))
+    async def application(request: Connection) -> Response:
+        request.on_hangup = lambda: told.append(1)
         await done.wait()
         return 200, {}, b""
 
@@ -609,10 +609,10 @@ async def test_an_end_and_then_a_reset_are_one_hang_up() -> None:
 async def test_a_hang_up_can_cancel_the_work() -> None:
     working, cancelled = asyncio.Event(), asyncio.Event()
 
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         task = asyncio.current_task()
         assert task is not None
-        request.on_hangup(task.cancel)
+        request.on_hangup = task.cancel
         working.set()
         try:
             await asyncio.Event().wait()
@@ -628,14 +628,13 @@ async def test_a_hang_up_can_cancel_the_work() -> None:
         await until(lambda: not server.connections)
 
 
-async def test_a_hang_up_before_the_question_is_told_too() -> None:
-    told = asyncio.Event()
+async def test_a_hang_up_before_the_question_can_be_seen() -> None:
     ended = asyncio.Event()
 
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
+        assert not request.hung_up
         await ended.wait()
-        request.on_hangup(told.set)
-        assert told.is_set()
+        assert request.hung_up
         return 200, {}, b""
 
     async with serving(application) as server, connected(server) as client:
@@ -649,8 +648,8 @@ async def test_a_hang_up_before_the_question_is_told_too() -> None:
 async def test_a_hang_up_after_the_answer_is_nobodys_business() -> None:
     told: list[int] = []
 
-    async def application(request: Request) -> Response:
-        request.on_hangup(lambda: told.append(1))
+    async def application(request: Connection) -> Response:
+        request.on_hangup = lambda: told.append(1)
         return 200, {}, b""
 
     async with serving(application) as server:
@@ -685,12 +684,12 @@ class Streaming:
         self.pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.keep_alive = keep_alive
         self.problem: BaseException | None = None
-        self.request: Request | None = None
+        self.request: Connection | None = None
         self.ended = asyncio.Event()
 
-    async def __call__(self, request: Request) -> None:
+    async def __call__(self, request: Connection) -> None:
         self.request = request
-        request.on_hangup(lambda: self.pieces.put_nowait(None))
+        request.on_hangup = lambda: self.pieces.put_nowait(None)
         stream = request.stream(200, {"Content-Type": "text/event-stream"}, keep_alive=self.keep_alive)
         try:
             while (piece := await self.pieces.get()) is not None:
@@ -796,8 +795,8 @@ async def test_writing_to_a_reader_that_has_gone_says_so(caplog: pytest.LogCaptu
     gone = asyncio.Event()
     problems: list[BaseException] = []
 
-    async def application(request: Request) -> None:
-        request.on_hangup(gone.set)
+    async def application(request: Connection) -> None:
+        request.on_hangup = gone.set
         stream = request.stream(200, {}, keep_alive=b":\n\n")
         await stream.write(b"one")
         await gone.wait()
@@ -821,8 +820,8 @@ async def test_writing_to_a_reader_that_has_gone_says_so(caplog: pytest.LogCaptu
 async def test_an_application_that_ignores_the_hang_up_is_left_in_peace(caplog: pytest.LogCaptureFixture) -> None:
     gone, done = asyncio.Event(), asyncio.Event()
 
-    async def application(request: Request) -> None:
-        request.on_hangup(gone.set)
+    async def application(request: Connection) -> None:
+        request.on_hangup = gone.set
         await request.stream(200, {}, keep_alive=b":\n\n").write(b"one")
         await done.wait()
 
@@ -838,15 +837,15 @@ async def test_an_application_that_ignores_the_hang_up_is_left_in_peace(caplog: 
 
 
 async def test_a_late_write_reaches_nobody() -> None:
-    first: list[Request] = []
+    streams: list[Stream] = []
 
-    async def application(request: Request) -> Response | None:
-        first.append(request)
-        if len(first) > 1:
+    async def application(request: Connection) -> Response | None:
+        if streams:
             with pytest.raises(OSError, match="over"):
-                await first[0].write(b"late")
+                await streams[0].write(b"late")
             return 200, {}, b"mine"
-        await request.stream(200, {}, keep_alive=b":\n\n").write(b"one")
+        streams.append(request.stream(200, {}, keep_alive=b":\n\n"))
+        await streams[0].write(b"one")
         return None
 
     async with serving(application) as server, connected(server) as client:
@@ -859,7 +858,7 @@ async def test_a_reader_that_does_not_read_is_waited_for_and_then_dropped() -> N
     written = 0
     problems: list[BaseException] = []
 
-    async def application(request: Request) -> None:
+    async def application(request: Connection) -> None:
         nonlocal written
         stream = request.stream(200, {}, keep_alive=b":\n\n")
         try:
@@ -881,10 +880,10 @@ async def test_a_reader_that_does_not_read_is_waited_for_and_then_dropped() -> N
 async def test_the_end_of_an_answer_is_not_lost_in_our_buffers() -> None:
     written = 0
 
-    async def application(request: Request) -> None:
+    async def application(request: Connection) -> None:
         nonlocal written
         stream = request.stream(200, {}, keep_alive=b":\n\n")
-        while request.connection.writer.transport.get_write_buffer_size() == 0:
+        while request.writer.transport.get_write_buffer_size() == 0:
             await stream.write(b"x" * 1000)
             written += 1000
 
@@ -900,7 +899,7 @@ async def test_the_end_of_an_answer_is_not_lost_in_our_buffers() -> None:
 
 
 async def test_a_peer_that_does_not_take_its_answer_is_dropped() -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         return 200, {}, b"x" * 2**25
 
     for data in (GET, head("GET / HTTP/1.0")):
@@ -914,23 +913,23 @@ async def test_a_peer_that_does_not_take_its_answer_is_dropped() -> None:
 # --- applications that fail ----------------------------------------------------------------------
 
 
-async def failing(request: Request) -> Response:
+async def failing(request: Connection) -> Response:
     raise RuntimeError("SECRET /etc/passwd")
 
 
-async def losing(request: Request) -> Response:
+async def losing(request: Connection) -> Response:
     raise ConnectionRefusedError("SECRET database")  # its own connection, not the peer's
 
 
-async def injecting(request: Request) -> Response:
+async def injecting(request: Connection) -> Response:
     return 200, {"X-Fine": "y", "X": "SECRET\r\nSet-Cookie: z"}, b""
 
 
-async def silent(request: Request) -> None:
+async def silent(request: Connection) -> None:
     return None
 
 
-async def unread(request: Request) -> Response:
+async def unread(request: Connection) -> Response:
     request.stream(200, {}, keep_alive=b":\n\n")
     raise RuntimeError("SECRET before the first byte")
 
@@ -951,7 +950,7 @@ async def test_an_application_that_fails(application: Application, caplog: pytes
 
 
 async def test_an_application_may_refuse() -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         raise HttpError(418, "a teapot")
 
     async with serving(application) as server, connected(server) as client:
@@ -964,7 +963,7 @@ async def test_an_application_may_refuse() -> None:
 async def test_a_stream_that_breaks_off_does_not_look_whole(
     problem: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         await request.stream(200, {}, keep_alive=b":\n\n").write(b"one")
         raise problem
 
@@ -976,7 +975,7 @@ async def test_a_stream_that_breaks_off_does_not_look_whole(
 
 
 async def test_one_request_gets_one_answer(caplog: pytest.LogCaptureFixture) -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         await request.stream(200, {}, keep_alive=b":\n\n").write(b"one")
         return 200, {}, b"two"
 
@@ -987,7 +986,7 @@ async def test_one_request_gets_one_answer(caplog: pytest.LogCaptureFixture) -> 
 
 
 async def test_a_body_is_read_once() -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         return 200, {}, await request.body() + await request.body()
 
     async with serving(application) as server, connected(server) as client:
@@ -1002,7 +1001,7 @@ async def test_a_body_is_read_once() -> None:
 async def test_half_sent_requests_make_room_for_whole_ones() -> None:
     application = Streaming()
 
-    async def either(request: Request) -> Response | None:
+    async def either(request: Connection) -> Response | None:
         return await (echo(request) if request.path == "/echo" else application(request))
 
     good = head("GET /echo HTTP/1.1", "Host: a")
@@ -1030,7 +1029,7 @@ async def test_half_sent_requests_make_room_for_whole_ones() -> None:
 async def test_when_all_are_at_work_the_newcomer_goes() -> None:
     done = asyncio.Event()
 
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         await done.wait()
         return 200, {}, b""
 
@@ -1055,7 +1054,7 @@ class Working:
         self.begun = asyncio.Event()
         self.done = asyncio.Event()
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Connection) -> Response:
         self.begun.set()
         await self.done.wait()
         return 200, {}, await request.body()
@@ -1125,7 +1124,7 @@ async def test_closing_with_streams_that_the_application_ends() -> None:
 
 
 async def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         return 200, {}, b"x" * 2**25
 
     async with serving(application) as server, connected(server, limit=2**10) as client:
@@ -1166,7 +1165,7 @@ async def test_two_servers_share_a_port() -> None:
 
 
 async def test_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
-    async def application(request: Request) -> Response:
+    async def application(request: Connection) -> Response:
         request.principal = "alice\n"
         return 200, {}, b""
 
@@ -1203,9 +1202,9 @@ def tls(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 async def test_tls(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     gone = asyncio.Event()
 
-    async def application(request: Request) -> Response | None:
+    async def application(request: Connection) -> Response | None:
         if request.path == "/stream":
-            request.on_hangup(gone.set)
+            request.on_hangup = gone.set
             await request.stream(200, {}, keep_alive=b":\n\n").write(b"one")
             await gone.wait()
             return None

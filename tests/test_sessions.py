@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import json
+import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -227,7 +228,7 @@ def test_ids_cannot_be_guessed() -> None:
 
 async def _many_ids() -> set[str]:
     endpoint = Site().endpoint
-    return {HttpSession(endpoint, None, 1, 0).id for _ in range(10_000)}
+    return {HttpSession(endpoint, None, 1, time.monotonic).id for _ in range(10_000)}
 
 
 @pytest.mark.parametrize("params", [{}, {"protocolVersion": 5}, {"protocolVersion": LEGACY, "capabilities": 5}])
@@ -326,7 +327,7 @@ async def test_methods_that_a_path_has_not(method: str, path: str, allow: str) -
 @pytest.mark.parametrize(("message", "method"), [(None, "GET"), (None, "DELETE"), ([PING], "POST")])
 async def test_a_version_that_has_no_sessions(message: Any, method: str) -> None:
     browser = await Browser(Site()).open()
-    for version in ("2026-07-28", "v999", ""):
+    for version in ("v999", "", *(("2026-07-28",) if message is None else ())):
         response = await responds(browser.site, browser.request(message, method=method, headers={
             "mcp-protocol-version": version
         }))  # fmt: skip

@@ -34,6 +34,8 @@ class Handler(BaseHTTPRequestHandler):
     headers: dict[str, str]  # type: ignore[assignment]  # a plain dict where the stock one is an email.message
     timeout = 30  # seconds that a read or a write may take
     principal: Any = None
+    on_hangup: Callable[[], object] | None = None  # not called: nobody watches the connection while the handler works
+    hung_up = False
 
     def do_POST(self) -> None:
         self.method, self.peer = self.command, self.client_address[0]
@@ -51,9 +53,6 @@ class Handler(BaseHTTPRequestHandler):
         if not length.isdecimal() or len(length) > 9 or int(length) > MAX_BODY:
             raise Refused(413, f"a body has a Content-Length of at most {MAX_BODY}")
         return self.rfile.read(int(length))
-
-    def on_hangup(self, callback: Callable[[], object]) -> None:
-        return  # nobody watches the connection while the handler works
 
     def stream(self, status: int, headers: Mapping[str, str], *, keep_alive: bytes = b"") -> Handler:
         self.send_response(status)
