@@ -10,27 +10,24 @@ import subprocess
 from pathlib import Path
 
 import environments
-import wire
 from rows import Row
 from tables import Sample
 
 CLIENTS = Path(__file__).parent / "clients"
-FLOOR = Row("floor", environments.BARE, "floor.py", wire.LEGACY)
-FLOOR_HTTP = Row("floor", environments.BARE, "floor_http.py", wire.LEGACY)
 TIMEOUT = 180.0  # seconds for one client
 
 
 def measure(row: Row, calls: int) -> list[Sample]:
     """Run one round of one client and return a sample for each transport and number of calls in flight."""
-    samples = _samples(row, calls, "stdio", [*FLOOR.command("stdio")])
-    with FLOOR_HTTP.start("http") as child:
+    samples = _samples(row, calls, "stdio", Row("floor", environments.BARE, "floor.py", row.era).command("stdio"))
+    with Row("floor", environments.BARE, "floor_http.py", row.era).start("http") as child:
         return samples + _samples(row, calls, "HTTP", [f"http://127.0.0.1:{child.port}/mcp"])
 
 
 def _samples(row: Row, calls: int, transport: str, target: list[str]) -> list[Sample]:
     python = str(environments.python_for(row.requirement))
     done = subprocess.run(
-        [python, str(CLIENTS / row.program), str(calls), *target],
+        [python, str(CLIENTS / row.program), str(calls), row.era, *target],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         env=environments.environment(),

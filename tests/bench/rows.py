@@ -69,9 +69,11 @@ SSE = [
 ]
 
 CLIENTS = [
-    Row("floor", environments.BARE, "floor.py", wire.LEGACY),
-    Row("mcp_min, async def", environments.BARE, "ours.py", wire.LEGACY),
-    Row("mcp 2.3.0", V2, "official_v2.py", wire.LEGACY),
+    *_both_eras(
+        Row("floor", environments.BARE, "floor.py", wire.LEGACY),
+        Row("mcp_min, async def", environments.BARE, "ours.py", wire.LEGACY),
+        Row("mcp 2.3.0", V2, "official_v2.py", wire.LEGACY),
+    ),
     Row("mcp 1.30.0", V1, "official_v1.py", wire.LEGACY),
 ]
 

@@ -1,10 +1,10 @@
 """What every client program does: calls in turn and at once, its own CPU time around them, one JSON line at the end.
 
-    CLIENT.py COUNT COMMAND [ARG ...]      a server on stdio
-    CLIENT.py COUNT http://127.0.0.1:…     a server over HTTP
+    CLIENT.py COUNT REVISION COMMAND [ARG ...]      a server on stdio
+    CLIENT.py COUNT REVISION http://127.0.0.1:…     a server over HTTP
 
-A program brings `add(a, b)`, which returns the text of the answer. Process time is that of the client alone: a server
-that it started is another process.
+A program brings `connect(target)`, and that `add(a, b)`, which returns the text of the answer. Process time is
+that of the client alone: a server that it started is another process.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from contextlib import AbstractAsyncContextManager
 Add = Callable[[int, int], Awaitable[str]]
 Connect = Callable[[list[str]], AbstractAsyncContextManager[Add]]
 DEPTHS = (1, 16)
+MODERN = "2026-07-28"
+ERA = sys.argv[2] if len(sys.argv) > 2 else ""
 WARM_UP = 200  # calls before the clock is read
 TIMEOUT = 120.0  # seconds for everything
 
@@ -48,4 +50,4 @@ async def _measure(connect: Connect, count: int, target: list[str]) -> None:
 
 def main(connect: Connect) -> None:
     """Measure one client."""
-    asyncio.run(_measure(connect, int(sys.argv[1]), sys.argv[2:]))
+    asyncio.run(_measure(connect, int(sys.argv[1]), sys.argv[3:]))

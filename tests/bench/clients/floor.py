@@ -14,12 +14,21 @@ from collections.abc import AsyncIterator
 
 import driving
 
+MODERN = driving.ERA == driving.MODERN
+META = {
+    "io.modelcontextprotocol/protocolVersion": driving.MODERN,
+    "io.modelcontextprotocol/clientInfo": {"name": "floor", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+HEAD = b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+if MODERN:
+    HEAD += b"MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\nMcp-Name: add\r\n"
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 def encode(number: int, a: int, b: int) -> bytes:
     """Return one call."""
-    params = {"name": "add", "arguments": {"a": a, "b": b}}
+    params = {"name": "add", "arguments": {"a": a, "b": b}} | ({"_meta": META} if MODERN else {})
     return json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}).encode()
 
 
@@ -62,10 +71,7 @@ async def over_http(target: list[str]) -> AsyncIterator[driving.Add]:
     async def add(a: int, b: int) -> str:
         reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
         body = encode(next(ids), a, b)
-        writer.write(
-            b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-        )
+        writer.write(HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         head = await reader.readuntil(b"\r\n\r\n")
         length = LENGTH.search(head)
         assert length is not None

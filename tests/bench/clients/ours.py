@@ -12,8 +12,8 @@ from mcp_min import Client
 
 @contextlib.asynccontextmanager
 async def connect(target: list[str]) -> AsyncIterator[driving.Add]:
-    """Open a client at the revision that all peers speak."""
-    async with Client(target[0] if target[0].startswith("http") else target, protocol_version="2025-11-25") as client:
+    """Open a client at the revision asked for."""
+    async with Client(target[0] if target[0].startswith("http") else target, protocol_version=driving.ERA) as client:
 
         async def add(a: int, b: int) -> str:
             result = await client.call_tool("add", {"a": a, "b": b})

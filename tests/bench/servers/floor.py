@@ -19,7 +19,11 @@ OPENED = {
 # A client that is measured against the floor may ask for the list before its first call.
 FIXED: dict[str, dict[str, Any]] = {
     "initialize": OPENED,
-    "tools/list": {"tools": [{"name": "add", "inputSchema": {"type": "object"}}]},
+    "tools/list": {
+        "tools": [{"name": "add", "inputSchema": {"type": "object"}}],
+        "ttlMs": 60_000,
+        "cacheScope": "public",
+    },
 }
 MODERN_PARTS = {
     "resultType": "complete",
@@ -33,7 +37,7 @@ def answer(line: bytes, extra: dict[str, Any]) -> bytes | None:
     if "id" not in message:
         return None
     if message["method"] in FIXED:
-        result = FIXED[message["method"]]
+        result = FIXED[message["method"]] | extra
     else:
         arguments = message["params"]["arguments"]
         total = len(arguments["text"]) if "text" in arguments else arguments["a"] + arguments["b"]
