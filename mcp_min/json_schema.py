@@ -384,19 +384,17 @@ class Schema:
 
 
 PLAIN = {"string": str, "integer": int, "number": float, "boolean": bool}
-NOTES = {"title", "description", "default", BASE, RULES}  # what says nothing of which values fit
 
 
 def _plain_type(schema: Any) -> Any:
     """Return the one type that fits a schema, or the types of an object's members; `...`, which is none, for others."""
-    rules = schema.keys() - NOTES
+    rules = {keyword for keyword, _, _ in schema[RULES]}
     if rules == {"type"} and isinstance(schema["type"], str):
         return PLAIN.get(schema["type"], ...)
-    if rules - {"required"} != {"type", "properties", "additionalProperties"}:
+    closed = schema.get("type") == "object" and NEVER in schema.get("additionalProperties", ())
+    if not closed or not rules <= {"type", "properties", "required", "additionalProperties"}:
         return ...
-    if schema["type"] != "object" or NEVER not in schema["additionalProperties"]:
-        return ...
-    members = {name: _plain_type(part) for name, part in schema["properties"].items()}
+    members = {name: _plain_type(part) for name, part in schema.get("properties", {}).items()}
     return members if all(isinstance(kind, type) for kind in members.values()) else ...
 
 

@@ -27,8 +27,8 @@ class UriTemplate:
         self._literals = pieces[0::3]
         self._takes_slashes = [operator == "+" for operator in pieces[1::3]]
         self.names = pieces[2::3]
-        if any("{" in literal or "}" in literal for literal in self._literals):
-            raise ValueError(f"URI template {template!r}: only {{name}} and {{+name}} are understood")
+        if not self.names or any("{" in literal or "}" in literal for literal in self._literals):
+            raise ValueError(f"URI template {template!r}: it needs variables, only {{name}} and {{+name}} are known")
         if "" in self._literals[1:-1]:
             raise ValueError(f"URI template {template!r}: two variables need some text between them")
         if len(set(self.names)) != len(self.names):
@@ -40,23 +40,18 @@ class UriTemplate:
         A value that could lead a handler out of its folder is no match: "..", an absolute path, "c:", a
         backslash, NUL, and, but for {+name}, a slash, whether written plainly or as %2F.
         """
-        if not uri.startswith(self._literals[0]):
+        first, *between, last = self._literals
+        if len(uri) < len(first) + len(last) or not uri.startswith(first) or not uri.endswith(last):
             return None
-        values = {}
-        start = len(self._literals[0])
-        for name, takes_slashes, literal in zip(self.names, self._takes_slashes, self._literals[1:], strict=True):
-            is_last = name == self.names[-1]
-            if is_last and not uri.endswith(literal):
+        rest = uri[len(first) : len(uri) - len(last)]
+        values = []
+        for literal in between:
+            value, found, rest = rest.partition(literal)
+            if not found:
                 return None
-            end = len(uri) - len(literal) if is_last else uri.find(literal, start)
-            if end < start:
-                return None
-            value = unquote(uri[start:end])
-            if not _is_safe(value, takes_slashes):
-                return None
-            values[name] = value
-            start = end + len(literal)
-        return values if start == len(uri) else None
+            values.append(unquote(value))
+        values.append(unquote(rest))
+        return dict(zip(self.names, values, strict=True)) if all(map(_is_safe, values, self._takes_slashes)) else None
 
 
 def _is_safe(value: str, takes_slashes: bool) -> bool:
