@@ -144,7 +144,7 @@ async def _session(action: Action, options: Options, target: Target) -> tuple[Re
         target,
         on_elicit=terminal.elicit,
         capabilities={"elicitation": {"form": {}, "url": {}}},
-        on_log=lambda params: say(f"{params.get('level')}: {params.get('data')}"),
+        on_log=terminal.log,
         on_message=_trace if options.trace else None,
         timeout=options.timeout,
         retries=0,  # the person who typed can type again
@@ -206,7 +206,7 @@ async def _call(client: Client, options: Options) -> tuple[Result, str]:
     try:
         result = await client.call_tool(options.tool, arguments, on_progress=terminal.progress)
     finally:
-        terminal.end_progress()
+        terminal.draw("")
     return result, terminal.answer(result)
 
 

@@ -162,21 +162,23 @@ def pretty(value: Any) -> str:
 
 
 def progress(done: float, total: float | None, message: str | None) -> None:
-    """Draw on a terminal how far the work is, over what was drawn before."""
+    """Draw how far the work is."""
     with contextlib.suppress(TypeError, ValueError, OverflowError):  # a stranger's numbers
         share = min(done / total, 1) if total else 0
         bar = f"[{'#' * int(BAR * share):{BAR}}] {share:4.0%}" if total else f"{done:g}"
-        _draw(f"{bar} {one_line(message or '')}"[: WIDTH - 1])
+        draw(f"{bar} {one_line(message or '')}"[: WIDTH - 1])
 
 
-def end_progress() -> None:
-    """Erase what `progress` drew."""
-    _draw("")
-
-
-def _draw(line: str) -> None:
+def draw(line: str) -> None:
+    """Show a line on a terminal in place of the one that was drawn before; an empty one only erases that."""
     if sys.stderr.isatty():
         print(ERASE + line, end="", file=sys.stderr, flush=True)
+
+
+def log(params: Params) -> None:
+    """Show a server's log message."""
+    draw("")
+    say(f"{params.get('level')}: {params.get('data')}")
 
 
 # --- questions at the prompt ---------------------------------------------------------------------
@@ -184,10 +186,11 @@ def _draw(line: str) -> None:
 
 def elicit(params: Params) -> Result:
     """Put a server's question to whoever sits at the terminal; without one it is declined."""
+    draw("")
     if not sys.stdin.isatty():
-        say(f"declined, since nobody can be asked here: {params['message']}")
+        say(f"declined, since nobody can be asked here: {params.get('message')}")
         return {"action": "decline"}
-    say(f"{params['message']}  (Ctrl-D declines)")
+    say(f"{params.get('message')}  (Ctrl-D declines)")
     try:
         if params.get("mode") == "url":
             say(params["url"])

@@ -199,7 +199,7 @@ def test_progress(progress: tuple[float, float | None, str | None], line: str, m
     monkeypatch.setattr(sys, "stderr", Tty())
     terminal.progress(*progress)
     assert sys.stderr.getvalue() == f"\r{' ' * 79}\r{line}"  # type: ignore[attr-defined]
-    terminal.end_progress()
+    terminal.draw("")
     assert sys.stderr.getvalue().endswith(f"{line}\r{' ' * 79}\r")  # type: ignore[attr-defined]
 
 
@@ -212,8 +212,16 @@ def test_progress_that_makes_no_sense(progress: Any, monkeypatch: pytest.MonkeyP
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", io.StringIO())
     terminal.progress(1, 2, "half")
-    terminal.end_progress()
+    terminal.draw("")
     assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+
+
+def test_a_log_message_takes_the_place_of_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Tty())
+    terminal.log({"level": "info", "data": "high\nup"})
+    terminal.log({})
+    erase = terminal.ERASE
+    assert sys.stderr.getvalue() == f"{erase}info: high up\n{erase}None: None\n"  # type: ignore[attr-defined]
 
 
 # --- questions at the prompt ---------------------------------------------------------------------
@@ -225,7 +233,9 @@ def ask(params: dict[str, Any], typed: str, monkeypatch: pytest.MonkeyPatch) -> 
     handler = signal.getsignal(signal.SIGINT)
     result = terminal.elicit(params)
     assert signal.getsignal(signal.SIGINT) is handler
-    return result, sys.stderr.getvalue()  # type: ignore[attr-defined]
+    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert shown.startswith(terminal.ERASE)  # of a progress bar
+    return result, shown.removeprefix(terminal.ERASE)
 
 
 RED = {"const": "#f00", "title": "Red"}
@@ -274,6 +284,7 @@ def test_a_form_can_be_declined(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "question",
     [
+        {},
         {"message": "?"},
         {"message": "?", "requestedSchema": []},
         {"message": "?", "requestedSchema": {"properties": {"a": 5}}},
@@ -302,4 +313,6 @@ def test_without_a_terminal_everything_is_declined(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
     assert terminal.elicit({"message": "Really?", "requestedSchema": {}}) == {"action": "decline"}
-    assert capsys.readouterr().err == "declined, since nobody can be asked here: Really?\n"
+    assert terminal.elicit({}) == {"action": "decline"}
+    declined = "declined, since nobody can be asked here: "
+    assert capsys.readouterr().err == f"{declined}Really?\n{declined}None\n"
