@@ -190,7 +190,7 @@ class HttpTransport:
     async def _take(self, response: Response, asked: Message) -> None:
         """Read a response: until it answers what was asked, or to its end where that was nothing ({})."""
         kind = _kind(response)
-        if response.status == 200 and kind == EVENTS:
+        if asked and response.status == 200 and kind == EVENTS:
             await self._follow(response, asked)
             return
         body = await response.read()
@@ -364,10 +364,8 @@ class SseTransport(HttpTransport):
         await self._arrived.put(ConnectionClosed(reason))
 
     async def _take(self, response: Response, asked: Message) -> None:
-        if response.status < 400:
-            await response.read()  # "Accepted": the answer comes by the stream
-        else:
-            await super()._take(response, asked)
+        # "Accepted": the answer comes by the stream.
+        await super()._take(response, asked if response.status >= 400 else {})
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:

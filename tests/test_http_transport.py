@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mcp_min import ConnectionClosed, RpcError, http_transport, spec
+from mcp_min import Client, ConnectionClosed, RpcError, http_transport, spec
 from mcp_min.http_client import HttpClient, Timeouts
 from mcp_min.http_transport import HttpTransport, Refused, SseTransport
 
@@ -244,6 +244,21 @@ async def test_arguments_that_are_headers_too(caplog: pytest.LogCaptureFixture) 
         await it.write(request(3, "prompts/get", name="sql", arguments={"r": "é"}))
     assert [asked.headers.get("mcp-param-region") for asked in here.requests] == [None, "=?base64?w6k=?=", None]
     assert "'a b' is no HTTP header name" in caplog.text
+
+
+async def test_a_mismatch_of_headers_teaches_them() -> None:
+    schema = {"type": "object", "properties": {"r": {"type": "string", "x-mcp-header": "Region"}}}
+
+    def respond(asked: Request, here: Site) -> bytes:
+        id = asked.message["id"]
+        if name(asked) == "tools/list":
+            return reply(result(id, tools=[{"name": "sql", "inputSchema": schema}]))
+        told = asked.headers.get("mcp-param-region")
+        return reply(result(id, content=[told])) if told else reply(problem(-32020, id=id), 400)
+
+    async with site(respond) as here, Client(here.url, protocol_version="2026-07-28") as client:
+        assert (await client.call_tool("sql", {"r": "eu"}))["content"] == ["eu"]
+    assert [name(asked) for asked in here.requests] == ["tools/call", "tools/list", "tools/call"]
 
 
 async def test_an_answer_in_events_and_the_connection_is_used_again() -> None:
