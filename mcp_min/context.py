@@ -233,7 +233,7 @@ class Context:
         needed: dict[str, Any] = {}
         if question["params"].get("mode") == "url":
             needed = {"url": {}}
-        elif "tools" in question["params"]:
+        elif question["params"].keys() & {"tools", "toolChoice"}:
             needed = {"tools": {}}
         elif name == "elicitation" and declared:
             needed = {"form": {}}  # an empty object declares forms, one that names only "url" does not

@@ -47,8 +47,6 @@ _POOL = "mcp_min handler"  # what their names begin with
 DEADLINE = 5.0  # seconds that HTTP requests in flight get at the end
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
-Connected = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
 
 # --- a program that is a server ------------------------------------------------------------------
 
@@ -172,7 +170,7 @@ async def serve_tcp(
 
 @contextlib.asynccontextmanager
 async def _listening(
-    server: Server, garbage: Garbage, max_line: int, start: Callable[[Connected], Awaitable[asyncio.Server]]
+    server: Server, garbage: Garbage, max_line: int, start: Callable[..., Awaitable[asyncio.Server]]
 ) -> AsyncIterator[asyncio.Server]:
     connections: set[asyncio.Task[None]] = set()
 

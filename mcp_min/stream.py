@@ -40,7 +40,6 @@ class Transport(Protocol):
 
     def read(self) -> AsyncIterator[Message]:
         """Yield what arrives. Ends on a clean close, raises ConnectionClosed on any other."""
-        ...
 
     async def write(self, message: Message | list[Message]) -> None:
         """Send one message, or a batch; waits while the reader is slow.
@@ -48,11 +47,9 @@ class Transport(Protocol):
         Raises TypeError or ValueError for what is not JSON, before a byte is sent, and
         ConnectionClosed. When cancelled, the message has been sent whole or will be.
         """
-        ...
 
     async def close(self) -> None:
         """Flush, close and leave nothing behind; may be called from any task and more than once."""
-        ...
 
 
 class ByteStream(Protocol):
@@ -60,11 +57,9 @@ class ByteStream(Protocol):
 
     async def receive(self) -> bytes:
         """Return what has arrived, b"" at the end. Raises ConnectionClosed."""
-        ...
 
     async def send(self, data: bytes) -> None:
         """Take `data` at once and whole, then wait while over HIGH_WATER bytes are unsent. Raises ConnectionClosed."""
-        ...
 
     async def close(self) -> None: ...
 

@@ -214,6 +214,7 @@ CAPABILITIES: list[tuple[Asking, dict[str, Any], dict[str, Any] | None]] = [
     (SAMPLE, {"elicitation": {}, "roots": {}}, {"sampling": {}}),
     (TOOLS, {"sampling": {"tools": {}}}, None),
     (TOOLS, {"sampling": {}}, {"sampling": {"tools": {}}}),
+    (lambda ctx: ctx.sample("?", max_tokens=9, toolChoice={}), {"sampling": {}}, {"sampling": {"tools": {}}}),
     (GET_ROOTS, {"roots": {}}, None),
     (GET_ROOTS, {"sampling": {}}, {"roots": {}}),
 ]
