@@ -176,7 +176,7 @@ class HttpTransport:
         own.update(extra)
         response = await self._http.request(verb, self.url, {**own, **await self.identity()}, body)
         if response.status == 401 and callable(self._headers):
-            response.close()
+            await response.read()
             response = await self._http.request(verb, self.url, {**own, **await self.identity()}, body)
         return response
 

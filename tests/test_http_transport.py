@@ -235,15 +235,23 @@ async def test_arguments_that_are_headers_too(caplog: pytest.LogCaptureFixture) 
 
     def respond(asked: Request, here: Site) -> bytes:
         listing = HEAD + event(result(1, tools=[good, *bad])) + END
-        return listing if name(asked) == "tools/list" else reply(result(asked.message["id"]))
+        return listing if name(asked) == "tools/list" else reply(result(asked.message["id"], tools=bad))
 
     async with opened(respond) as (here, it, got):
         await it.write(request(1, "tools/list"))
         assert await anext(got) == result(1, tools=[good])  # the others do not spoil it
         await it.write(request(2, name="sql", arguments={"r": "é"}))
         await it.write(request(3, "prompts/get", name="sql", arguments={"r": "é"}))
+        assert [await anext(got), await anext(got)] == [result(2, tools=bad), result(3, tools=bad)]
     assert [asked.headers.get("mcp-param-region") for asked in here.requests] == [None, "=?base64?w6k=?=", None]
     assert "'a b' is no HTTP header name" in caplog.text
+
+
+@pytest.mark.parametrize("members", [{}, {"tools": 5}])
+async def test_a_list_that_is_none_is_the_clients_affair(members: dict[str, Any]) -> None:
+    async with opened(lambda asked, _: reply(result(1, **members))) as (_, it, got):
+        await it.write(request(1, "tools/list"))
+        assert await anext(got) == result(1, **members)
 
 
 async def test_a_mismatch_of_headers_teaches_them() -> None:
@@ -272,6 +280,14 @@ async def test_an_answer_in_events_and_the_connection_is_used_again() -> None:
             while it._tasks:  # which read the end of the stream
                 await asyncio.wait(it._tasks)
     assert here.connections == 1
+
+
+async def test_what_comes_with_the_answer_and_after_it_is_left() -> None:
+    both = chunk(f"data: {json.dumps(result(1))}\n\ndata: {json.dumps(note('late'))}\n\n".encode())
+    async with opened(lambda asked, _: HEAD + both + END) as (_, it, got):
+        await it.write(request(1))
+        await it.close()
+        assert [message async for message in got] == [result(1)]
 
 
 async def test_a_stream_that_goes_on_after_its_answer_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -307,6 +323,7 @@ async def test_who_is_refused_is_asked_again_who_they_are(kind: str) -> None:
             await it.write(request(1))
             assert await anext(got) == result(1)
         assert len(here.requests) == (1 if kind == "mapping" else 2)
+        assert here.connections == 1
 
 
 async def test_what_a_headers_function_raises_is_the_askers() -> None:
@@ -400,11 +417,12 @@ async def test_a_phase_that_takes_too_long_is_a_lost_connection() -> None:
 
 
 async def test_notifications(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([ACCEPTED, reply(b"{}", 200), reply(b"not now", 500, "text/plain"), SILENCE])
+    answers = iter([ACCEPTED, reply(b"{}", 200), HEAD + END, ACCEPTED, reply(b"not now", 500, "text/plain"), SILENCE])
 
     async with opened(lambda asked, _: next(answers)) as (here, it, _):
-        await it.write(note("notifications/x"))
-        await it.write(note("notifications/x"))
+        for _ in range(3):
+            await it.write(note("notifications/x"))
+        await it.write(result("of the server's"))  # an answer, which is not answered either
         assert not caplog.records
         await it.write(note("notifications/x"))
         assert "did not take a message: HTTP 500 b'not now'" in caplog.text
@@ -499,14 +517,22 @@ async def test_nothing_is_started_in_the_moment_of_the_close() -> None:
 
 
 async def test_a_session() -> None:
+    odd = {"name": "odd", "inputSchema": {"x-mcp-header": ""}}  # which has a meaning in the modern era only
+
     def respond(asked: Request, here: Site) -> bytes | None:
-        return NO_STREAM if asked.verb == "GET" else reply(result(asked.message["id"]), Mcp_Session_Id="other")
+        if asked.verb == "GET":
+            return NO_STREAM
+        return reply(result(asked.message["id"], tools=[odd]), Mcp_Session_Id="other")
 
     async with opened(legacy(respond)) as (here, it, got):
         await begin(it, got)
+        await it.write(request(3, "tools/list"))
+        assert await anext(got) == result(3, tools=[odd])
         await it.write(request(1))
         await it.write(request(2))
         await here.until(lambda: here.asked("GET"))
+        await becomes(lambda: not it._tasks)  # no stream, as the server has said
+        await it.close()  # and once more at the end of the block
     first, *rest = here.requests
     assert "mcp-session-id" not in first.headers
     assert {(asked.headers["mcp-session-id"], asked.headers["mcp-protocol-version"]) for asked in rest} == {
@@ -517,8 +543,11 @@ async def test_a_session() -> None:
 
 
 @pytest.mark.parametrize("case", ["refused", "silent", "gone", "unknown"])
-async def test_a_goodbye_that_goes_wrong(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_goodbye_that_goes_wrong(
+    case: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(http_transport, "GOODBYE", 0.01)
+    caplog.set_level(logging.DEBUG, "mcp_min")
     known = True
     answers = {"refused": reply(b"", 405), "gone": None}
 
@@ -536,6 +565,7 @@ async def test_a_goodbye_that_goes_wrong(case: str, monkeypatch: pytest.MonkeyPa
         await begin(it, got)
         known = case != "unknown"
         await it.close()
+    assert ("the session was left to expire" in caplog.text) == (case != "refused")
 
 
 async def test_a_session_that_has_ended() -> None:
@@ -611,6 +641,7 @@ async def test_an_event_id_goes_back_as_it_came(id: str) -> None:
         ([PRIMED, NO_STREAM], Refused, r"HTTP 405 from .*: no event stream"),
         ([PRIMED, reply(b"", 404)], ConnectionClosed, "the server has ended the session"),
         ([PRIMED, reply(result(1))], Refused, r"HTTP 200 from .*: no event stream"),
+        ([PRIMED, reply(b"", 500, "text/event-stream")], Refused, r"HTTP 500 from .*: no event stream"),
         ([PRIMED] + [HEAD + END] * 20, ConnectionClosed, "the stream ended before the answer"),
         ([PRIMED] + [None] * 40, ConnectionClosed, "the stream ended before the answer"),
         ([HEAD + b"zz\r\n"], ConnectionClosed, "the stream ended"),
@@ -623,6 +654,7 @@ async def test_a_stream_that_cannot_be_taken_up(streams: Any, error: type[Except
             await it.write(request(1))
         resumed = [asked for asked in here.asked("GET") if "last-event-id" in asked.headers]
         assert len(resumed) <= 2 * http_transport.MAX_SILENT  # a GET on a kept connection is sent twice
+        assert len(it._http._connections) == sum(map(len, it._http._idle.values()))  # none is in use
 
 
 async def test_a_modern_stream_is_never_taken_up() -> None:
@@ -658,17 +690,36 @@ async def test_the_standing_stream_is_asked_for_again_whenever_it_ends(fast: lis
     async with opened(legacy(lambda asked, _: next(streams))) as (here, it, got):
         await begin(it, got)
         assert [await anext(got), await anext(got)] == [note("a"), note("b")]
+        await it.close()
+        assert not it._tasks
     asked = here.asked("GET")
     assert [one.headers.get("last-event-id") for one in asked] == [None, "1", "1", "1", "1", "1"]
     assert fast == [1, 2, 4, 8]
     assert asked[0].headers["accept"] == "text/event-stream"
 
 
+async def test_a_standing_stream_needs_no_event_ids() -> None:
+    streams = iter([HEAD + event(note("a")) + END, HEAD + event(note("b"))])
+    async with opened(legacy(lambda asked, _: next(streams))) as (_, it, got):
+        await begin(it, got)
+        assert [await anext(got), await anext(got)] == [note("a"), note("b")]
+
+
+async def test_a_question_on_the_stream_may_have_the_id_of_the_request() -> None:
+    asking = HEAD + event(request(1, "ping")) + event(result(1)) + END
+    async with opened(ending(asking)) as (_, it, got):
+        await begin(it, got)
+        await it.write(request(1))
+        assert [await anext(got), await anext(got)] == [request(1, "ping"), result(1)]
+
+
 async def test_servers_without_a_standing_stream(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "mcp_min")
     async with opened(legacy(lambda asked, _: NO_STREAM)) as (here, it, got):
         await begin(it, got)
         await asyncio.wait(it._tasks)
         assert len(here.asked("GET")) == 1
+    assert "no standing stream: HTTP 405" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
@@ -712,12 +763,18 @@ async def test_the_older_transport() -> None:
         await it.close()
 
 
-async def test_the_older_transport_breaks() -> None:
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(b"rubbish\r\n", "is no chunk size"), (event("x" * 100), "an event has more than 50 bytes")],
+)
+async def test_the_older_transport_breaks(data: bytes, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_transport.sse, "Parser", lambda: Parser(50))
     async with site(older()) as here:
         it = await SseTransport(here.url).open()
-        here.streams[0].write(b"rubbish\r\n")
-        with pytest.raises(ConnectionClosed, match="is no chunk size"):
+        here.streams[0].write(data)
+        with pytest.raises(ConnectionClosed, match=said):
             await anext(it.read())
+        await asyncio.wait_for(here.lost.wait(), 5)
         await it.close()
 
 
