@@ -175,14 +175,12 @@ class ConnectionStream:
 
 async def connect_unix(path: str, *, max_line: int = MAX_LINE) -> LineTransport:
     """Return the client's end of a Unix socket. Raises OSError."""
-    stream = ConnectionStream(*await asyncio.open_unix_connection(path))
-    return LineTransport(stream, "skip", max_line)
+    return LineTransport(ConnectionStream(*await asyncio.open_unix_connection(path)), "skip", max_line)
 
 
 async def connect_tcp(host: str, port: int, *, max_line: int = MAX_LINE) -> LineTransport:
     """Return the client's end of a TCP connection. Raises OSError."""
-    stream = ConnectionStream(*await asyncio.open_connection(host, port))
-    return LineTransport(stream, "skip", max_line)
+    return LineTransport(ConnectionStream(*await asyncio.open_connection(host, port)), "skip", max_line)
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -33,6 +34,20 @@ def sleep(seconds: float) -> str:
 server.run()
 """.replace("ROOT", repr(str(ROOT)))
 CALL = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"sleep","arguments":{"seconds":SECONDS}}}\n'
+
+
+LISTEN: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 4,
+    "method": "subscriptions/listen",
+    "params": {
+        "notifications": {"toolsListChanged": True},
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        },
+    },
+}
 
 
 def make_server() -> Server:
@@ -89,6 +104,16 @@ async def test_tcp() -> None:
         assert await anext(still_open.read()) == {"jsonrpc": "2.0", "id": 1, "result": {}}
     assert [message async for message in still_open.read()] == []
     await still_open.close()
+
+
+async def test_the_end_gives_a_subscription_its_final_result() -> None:
+    async with serve_tcp(make_server()) as listening:
+        client = await connect_tcp(*listening.sockets[0].getsockname())
+        await client.write(LISTEN)
+        messages = client.read()
+        assert (await anext(messages))["method"] == "notifications/subscriptions/acknowledged"
+    assert [message["id"] async for message in messages if "result" in message] == [4]
+    await client.close()
 
 
 async def test_a_browser_gets_nothing_from_tcp() -> None:
@@ -223,6 +248,19 @@ def test_a_signal_ends_a_server_within_a_second_though_a_handler_sleeps(number: 
         process.send_signal(number)
         assert process.wait(10) == 0
         assert time.monotonic() - start < 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_gives_a_subscription_its_final_result(number: signal.Signals) -> None:
+    with spawn() as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps(LISTEN).encode() + b"\n")
+        process.stdin.flush()
+        assert b"acknowledged" in process.stdout.readline()
+        process.send_signal(number)
+        assert json.loads(process.stdout.read())["id"] == 4
+        assert process.wait(10) == 0
 
 
 def test_the_end_of_input_lets_calls_be_answered() -> None:
