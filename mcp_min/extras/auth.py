@@ -90,9 +90,15 @@ class Auth:
         """Return who sent these headers. Raises Refused 401 for nobody known, 403 for a lack of scopes."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if self._api_keys and "x-api-key" in headers:
-            grant = self._by_key(headers["x-api-key"])
+            given = _digest(headers["x-api-key"])
+            # All of them: time must not tell which one is near.
+            found = [Grant(name) for known, name in self._api_keys.items() if hmac.compare_digest(given, known)]
+            grant = found[0] if found else None
         elif scheme.lower() == "bearer" and self._verify is not None:
-            grant = await _by_token(self._verify, token.strip())
+            grant = self._verify(token.strip()) if len(token) <= MAX_TOKEN else None
+            grant = await grant if inspect.isawaitable(grant) else grant
+            if grant is not None and not isinstance(grant, Grant):
+                raise TypeError(f"verify must return a Grant or None, not {type(grant).__name__}")
         else:
             raise Refused(401, "authentication is needed (option auth)", self._challenge())
         if grant is None:
@@ -105,26 +111,12 @@ class Auth:
         """Return the header that names the scopes a request needs besides the server's (RFC 6750 section 3.1)."""
         return self._challenge("insufficient_scope", scopes)
 
-    def _by_key(self, key: str) -> Grant | None:
-        given = _digest(key)
-        # All of them: time must not tell which one is near.
-        found = [Grant(name) for known, name in self._api_keys.items() if hmac.compare_digest(given, known)]
-        return found[0] if found else None
-
     def _challenge(self, error: str = "", scopes: Iterable[str] = ()) -> dict[str, str]:
         needed = " ".join(sorted(self._scopes.union(scopes)))
         # MUST tell where the metadata is (basic/authorization#authorization-server-location).
         parts = {"realm": "mcp", "error": error, "scope": needed, "resource_metadata": self._metadata_url}
         challenge = ", ".join(f'{name}="{value}"' for name, value in parts.items() if value)
         return {"WWW-Authenticate": f"Bearer {challenge}"}
-
-
-async def _by_token(verify: Verify, token: str) -> Grant | None:
-    grant = verify(token) if len(token) <= MAX_TOKEN else None
-    grant = await grant if inspect.isawaitable(grant) else grant
-    if grant is not None and not isinstance(grant, Grant):
-        raise TypeError(f"verify must return a Grant or None, not {type(grant).__name__}")
-    return grant
 
 
 def _digest(key: str) -> bytes:

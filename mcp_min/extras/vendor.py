@@ -41,13 +41,18 @@ def copy(destination: str, *, core: bool = False) -> int:
         package = {"__main__.py": _START} | {f"mcp_min/{name}": data for name, data in package.items()}
     package[MANIFEST] = "".join(f"{_digest(data)}  {name}\n" for name, data in package.items()).encode()
     if target.suffix == ".pyz":
-        _write_archive(target, package)
-        return len(package)
-    for name in before:
-        (target / name).unlink()
-    for name, data in package.items():
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        (target / name).write_bytes(data)
+        target.write_bytes(b"#!/usr/bin/env python3\n")
+        with zipfile.ZipFile(target, "a") as archive:
+            for name, data in package.items():
+                # Without a date, so that the same package is the same file.
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+        target.chmod(0o755)
+    else:
+        for name in before:
+            (target / name).unlink()
+        for name, data in package.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes(data)
     return len(package)
 
 
@@ -94,12 +99,3 @@ def _collect(folder: Traversable, left_out: tuple[str, ...] = ()) -> dict[str, b
         elif item.name not in (*left_out, "__pycache__"):
             files |= {f"{item.name}/{name}": data for name, data in _collect(item).items()}
     return files
-
-
-def _write_archive(target: Path, files: dict[str, bytes]) -> None:
-    target.write_bytes(b"#!/usr/bin/env python3\n")
-    with zipfile.ZipFile(target, "a") as archive:
-        for name, content in files.items():
-            # Without a date, so that the same package is the same file.
-            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-    target.chmod(0o755)
