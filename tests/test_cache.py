@@ -127,6 +127,8 @@ def test_the_oldest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in "abc":
         kept.keep("resources/read", {"uri": uri}, FRESH, 0)
     assert [uri for uri in "abc" if kept.find("resources/read", {"uri": uri}, None)] == ["b", "c"]
+    kept.keep("resources/read", {"uri": "d"}, {"ttlMs": 0}, 0)  # which takes no room
+    assert [uri for uri in "abcd" if kept.find("resources/read", {"uri": uri}, None)] == ["b", "c"]
 
 
 # --- in a client ---------------------------------------------------------------------------------
