@@ -174,7 +174,7 @@ async def _listening(
 ) -> AsyncIterator[asyncio.Server]:
     connections: set[asyncio.Task[None]] = set()
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not listening.is_serving():  # accepted in the moment of the end
             writer.transport.abort()
             return

@@ -303,6 +303,6 @@ async def test_a_connection_accepted_in_the_moment_of_the_end() -> None:
     async with serving._listening(make_server(), "close", 100, start):
         pass
     ours, theirs = socket.socketpair()
-    await caught[0](*await asyncio.open_connection(sock=theirs))
+    caught[0](*await asyncio.open_connection(sock=theirs))
     with ours:
         assert await asyncio.to_thread(ours.recv, 1) == b""
