@@ -74,7 +74,8 @@ class HttpTransport:
     """One server at one URL.
 
     headers: sent with every request; a mapping, or a function (`def` or `async def`) that returns one
-    and is asked again after a 401. http: an HttpClient with other limits, timeouts or certificates.
+    and is asked again after a 401. http: an HttpClient with other limits, timeouts or certificates,
+    which serves this transport alone and is closed with it.
     """
 
     def __init__(self, url: str, *, headers: HeaderSource | None = None, http: HttpClient | None = None) -> None:

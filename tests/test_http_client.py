@@ -508,6 +508,7 @@ async def test_hostile_answers(answer, words):
         with pytest.raises(HttpError, match=words) as caught:
             await get(client, server.url)
     assert re.match(rf"{server.url}: (waiting for the answer|reading the body): ", str(caught.value))
+    assert str(caught.value).count(server.url) == 1
     assert not client._idle.get(split_url(server.url)[0])
 
 
