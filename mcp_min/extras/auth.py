@@ -31,6 +31,7 @@ import re
 import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
@@ -126,6 +127,7 @@ def _digest(key: str) -> bytes:
 # --- JSON Web Tokens -----------------------------------------------------------------------------
 
 
+@dataclass(kw_only=True, eq=False, repr=False)  # a key may be a secret, which no log should show
 class Jwt:
     """Checks tokens: `verify=Jwt(…)`. A token that is not good gives None, and the reason is logged.
 
@@ -134,24 +136,18 @@ class Jwt:
     audience: what `iss` must be and `aud` must contain; the audience is this server's own URL.
     """
 
-    def __init__(
-        self,
-        *,
-        issuer: str,
-        audience: str,
-        keys: Iterable[Mapping[str, Any]] | None = None,
-        jwks_url: str | None = None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        if (keys is None) == (jwks_url is None):
+    issuer: str
+    audience: str
+    keys: Iterable[Mapping[str, Any]] | None = None
+    jwks_url: str | None = None
+    now: Callable[[], float] = time.time
+
+    def __post_init__(self) -> None:
+        if (self.keys is None) == (self.jwks_url is None):
             raise ValueError("give keys, or the jwks_url to fetch them from")
-        self._issuer = issuer
-        self._audience = audience
-        self._keys = [_checked_key(key) for key in keys or ()]
-        self._jwks_url = jwks_url
+        self._good_keys = [_checked_key(key) for key in self.keys or ()]
         self._fetched_at = self._tried_at = -math.inf
         self._fetching = asyncio.Lock()
-        self._now = now
 
     async def __call__(self, token: str) -> Grant | None:
         try:
@@ -175,24 +171,24 @@ class Jwt:
 
     async def _find_keys(self, kid: Any, alg: Any) -> list[Mapping[str, Any]]:
         found = self._matching(kid, alg)
-        if not found and self._jwks_url is not None:  # they are old, or the issuer may have a new one
+        if not found and self.jwks_url is not None:  # they are old, or the issuer may have a new one
             async with self._fetching:  # who comes meanwhile waits for the same answer
-                if self._now() - self._tried_at > JWKS_PAUSE:
-                    await self._fetch(self._jwks_url)
+                if self.now() - self._tried_at > JWKS_PAUSE:
+                    await self._fetch(self.jwks_url)
             found = self._matching(kid, alg)
         if not found:
             raise ValueError(f"no key {kid!r:.100} for the algorithm {alg!r:.20}")
         return found
 
     def _matching(self, kid: Any, alg: Any) -> list[Mapping[str, Any]]:
-        if self._jwks_url is not None and self._now() - self._fetched_at > JWKS_LIFETIME:
+        if self.jwks_url is not None and self.now() - self._fetched_at > JWKS_LIFETIME:
             return []  # one of them may have been withdrawn
         # The key says which algorithm it is for, never the token: "none" has no key, and an RSA key is no secret.
-        keys = [key for key in self._keys if _ALGORITHMS[key["kty"]][0] == alg == key.get("alg", alg)]
+        keys = [key for key in self._good_keys if _ALGORITHMS[key["kty"]][0] == alg == key.get("alg", alg)]
         return [key for key in keys if kid is None or key.get("kid", kid) == kid]
 
     async def _fetch(self, url: str) -> None:
-        self._tried_at = self._now()
+        self._tried_at = self.now()
         with contextlib.closing(HttpClient(max_body=2**20)) as client:
             response = await client.request("GET", url, {"accept": "application/json"})
             body = await response.read()
@@ -201,15 +197,15 @@ class Jwt:
         keys = _object(body).get("keys")
         if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
             raise ValueError(f"{url} holds no key set")
-        self._fetched_at, self._keys = self._now(), []
+        self._fetched_at, self._good_keys = self.now(), []
         # A fetched key is public: one of type "oct" would be a secret that everybody knows.
         for key in (key for key in keys if key.get("kty") == "RSA" and key.get("use", "sig") == "sig"):
             # SHOULD ignore keys that are not fit for use (RFC 7517 section 5).
             with contextlib.suppress(ValueError):
-                self._keys.append(_checked_key(key))
+                self._good_keys.append(_checked_key(key))
 
     def _check_claims(self, claims: dict[str, Any]) -> Grant:
-        now = self._now()
+        now = self.now()
         for name in ("exp", "nbf"):
             if type(claims.get(name, now)) not in (int, float):
                 raise ValueError(f"its {name} is no number")
@@ -218,11 +214,11 @@ class Jwt:
             raise ValueError("it has expired, or never would")
         if not claims.get("nbf", now) <= now + LEEWAY:
             raise ValueError("it is not valid yet")
-        if claims.get("iss") != self._issuer:
+        if claims.get("iss") != self.issuer:
             raise ValueError(f"its issuer is {claims.get('iss')!r:.100}")
         audience = claims.get("aud")
         # MUST accept only tokens meant for this server (basic/authorization#token-handling).
-        if self._audience not in (audience if isinstance(audience, list) else [audience]):
+        if self.audience not in (audience if isinstance(audience, list) else [audience]):
             raise ValueError(f"its audience is {audience!r:.100}")
         if not isinstance(claims.get("sub"), str):
             raise ValueError("it names no subject")
