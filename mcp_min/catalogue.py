@@ -34,12 +34,8 @@ from .listener import Listener
 F = TypeVar("F", bound=Function)
 
 # What is declared with each family; a change of any list is told to whoever asked.
-_SETTINGS: dict[str, dict[str, Any]] = {
-    "tools": {"listChanged": True},
-    "prompts": {"listChanged": True},
-    "resources": {"listChanged": True, "subscribe": True},
-    "completions": {},
-}
+_LIST: dict[str, Any] = {"listChanged": True}
+_SETTINGS = {"tools": _LIST, "prompts": _LIST, "resources": _LIST | {"subscribe": True}, "completions": {}}
 
 
 class Catalogue:
