@@ -316,7 +316,7 @@ class Response:
         return await self._phase("reading the body", silence, self._next_piece()) if self._open else b""
 
     async def _next_piece(self) -> bytes:
-        if self._chunked and self._left == 0:
+        if self._left == 0:  # only chunks go on then
             self._left = await self._read_chunk_size()
         # A byte more than was announced would be taken for the next answer: look for it. `read(0)` does not wait.
         piece = await self._reader.read(self._left if self._chunked else self._left + 1)

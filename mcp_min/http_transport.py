@@ -139,8 +139,7 @@ class HttpTransport:
         for task in self._tasks:
             task.cancel()
         try:
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             if self._session is not None:
                 async with asyncio.timeout(GOODBYE):
                     (await self._request("DELETE", {})).close()
@@ -282,7 +281,7 @@ class HttpTransport:
         try:
             while not answered and (piece := await response.read_some()):
                 for event in parser.feed(piece):
-                    answered = answered or await self._deliver(event.data, asked, response)
+                    answered = answered or await self._deliver(event, asked, response)
         finally:
             if not answered:
                 response.close()
@@ -297,12 +296,12 @@ class HttpTransport:
             await self._refuse(response, f"HTTP {response.status} from {self.url}: no event stream")
         return response
 
-    async def _deliver(self, data: str, asked: Message, response: Response) -> bool:
+    async def _deliver(self, event: sse.Event, asked: Message, response: Response) -> bool:
         """Pass on what an event holds. Returns whether it was the answer to what was asked."""
-        if not data:  # it has only brought an id to resume from
+        if not event.data:  # it has only brought an id to resume from
             return False
         try:
-            found = jsonrpc.decode_any(data.encode())
+            found = jsonrpc.decode_any(event.data.encode())
         except RpcError as problem:
             logger.warning("skipped an event that is no message: %s", problem)
             return False
@@ -329,16 +328,15 @@ class SseTransport(HttpTransport):
     async def open(self) -> SseTransport:
         """Open the stream and learn where to post. Raises Refused, ConnectionClosed."""
         self._version = ""  # it is older than the header that names it
+        self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(ENDPOINT_TIMEOUT):
-                response = await self._reopen("")
-                told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-                self._start(self._listen(response, told))
-                endpoint = urljoin(self.url, await told)
-                # A server may not send its client elsewhere with what was meant for itself.
-                if split_url(endpoint)[0] != split_url(self.url)[0]:
-                    raise ValueError(f"the endpoint {endpoint} is of another origin")
-                self.url = endpoint
+                self._start(self._listen(await self._reopen("")))
+                endpoint = urljoin(self.url, await self._endpoint)
+            # A server may not send its client elsewhere with what was meant for itself.
+            if split_url(endpoint)[0] != split_url(self.url)[0]:
+                raise ValueError(f"the endpoint {endpoint} is of another origin")
+            self.url = endpoint
         except BaseException as error:
             await self.close()
             if isinstance(error, (HttpError, TimeoutError, ValueError)):
@@ -347,22 +345,22 @@ class SseTransport(HttpTransport):
             raise
         return self
 
-    async def _listen(self, response: Response, told: asyncio.Future[str]) -> None:
-        parser, reason = sse.Parser(), "the server closed its event stream"
+    async def _listen(self, response: Response) -> None:
+        reason = "the server closed its event stream"
         try:
-            while piece := await response.read_some():
-                for event in parser.feed(piece):
-                    if event.event != "endpoint":
-                        await self._deliver(event.data, {}, response)
-                    elif not told.done():
-                        told.set_result(event.data)
+            await self._read_events(response, sse.Parser(), {})
         except (HttpError, sse.TooLong) as error:
             reason = str(error)
-        finally:
-            response.close()
-        if not told.done():
-            told.set_exception(HttpError(reason))
+        if not self._endpoint.done():
+            self._endpoint.set_exception(HttpError(reason))
         await self._arrived.put(ConnectionClosed(reason))
+
+    async def _deliver(self, event: sse.Event, asked: Message, response: Response) -> bool:
+        if event.event != "endpoint":
+            return await super()._deliver(event, asked, response)
+        if not self._endpoint.done():
+            self._endpoint.set_result(event.data)
+        return False
 
     async def _take(self, response: Response, asked: Message) -> None:
         # "Accepted": the answer comes by the stream.

@@ -292,7 +292,7 @@ async def test_headers_of_an_answer(client):
 async def test_bytes_after_the_announced_length_are_no_second_answer(client):
     async with serving([OK + FORGED, OK], [OK]) as server:
         assert await get(client, server.url) == (200, b"hello")
-        assert await get(client, server.url) == (200, b"hello")
+        assert await post(client, server.url) == (200, b"hello")
         client.close()
         assert server.accepted == 2
 
