@@ -190,8 +190,7 @@ async def _listening(
         listening.close()
         for connection in connections:
             connection.cancel()
-        if connections:
-            await asyncio.wait(connections)
+        await asyncio.gather(*connections, return_exceptions=True)
         await listening.wait_closed()
 
 
