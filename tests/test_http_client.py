@@ -385,6 +385,7 @@ async def test_a_connection_kept_too_long_is_replaced(client, monkeypatch):
         await get(client, server.url)
         monkeypatch.setattr(http_client, "IDLE", -1.0)
         await post(client, server.url)
+        assert len(client._connections) == 1
         client.close()
         assert server.accepted == 2
 
@@ -618,6 +619,7 @@ async def test_a_redirect_within_the_origin_is_followed(client, method, status, 
         assert await response.read() == b"hello"
         first, second = server.requests
         assert second == first.replace(f"{method} /a/mcp ".encode(), f"{method} {target} ".encode())
+        assert len(client._connections) == 1  # that of the redirect is not left open
         client.close()
 
 
