@@ -146,16 +146,15 @@ class Connection:
             await self._hang_up()
             if self._key not in _legacy_targets or not isinstance(problem, (ConnectionClosed, RpcError)):
                 raise
+            # The server may no longer be what it was: `opened`, which finds no connection, begins once more.
             _legacy_targets.discard(self._key)
-            await self._search()  # for the server may no longer be what it was
 
     def _speak(self, version: str) -> None:
         self.protocol_version = self._meta[spec.PROTOCOL_VERSION] = version
 
     async def _discover(self) -> bool:
         """Ask the modern way; False when the server is a legacy one."""
-        if not self.modern:  # else a server has named the version that it speaks
-            self._speak(spec.MODERN[0])
+        self._speak(spec.MODERN[0])
         probing: Timeouts = self._timeouts if self._remote else {"timeout": PROBE_TIMEOUT}
         try:
             found = await self.peer.request("server/discover", self.stamped({}), **probing)

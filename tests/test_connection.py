@@ -82,6 +82,7 @@ async def test_the_era_is_found(answers: dict[str, Any], version: str, heard: li
     async with Client(server) as client:
         assert client.protocol_version == version
     assert server.heard == heard
+    assert connection._legacy_targets == set()  # where nobody could find the name of an object again
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,7 @@ async def test_the_era_is_found(answers: dict[str, Any], version: str, heard: li
         ({"initialize": {}}, "the server speaks [None], this client"),
         ({"initialize": initialized(LEGACY, serverInfo="x")}, "serverInfo is 'x', which is not of the type dict"),
         ({"initialize": RpcError(-32000, "not today")}, "not today"),
+        ({"initialize": RpcError(404, "no HTTP")}, "no HTTP"),
         ({}, "Method not found"),
     ],
 )
@@ -258,6 +260,33 @@ async def test_a_server_may_become_another(known: bool, pauses: list[float]) -> 
     assert pauses == []
 
 
+async def test_silence_makes_nobody_another(pauses: list[float]) -> None:
+    silent = False
+
+    async def respond(request: Request) -> Answer:
+        if silent:
+            await asyncio.Event().wait()
+        if request.method == "initialize":
+            return Answer(initialized(LEGACY))
+        return Answer(status=405 if request.method != "notifications/initialized" else 202)
+
+    async with site(respond) as there:
+        async with Client(there.url):
+            pass
+        silent = True
+        there.requests.clear()
+        with pytest.raises(TimeoutError):
+            await Client(there.url, timeout=0.01).__aenter__()
+        assert there.heard() == ["initialize"]
+
+
+async def test_what_was_wanted_says_nothing_of_the_server() -> None:
+    async with serve_http(Server("s"), port=0) as http:
+        for wanted, version in [(LEGACY, LEGACY), (None, MODERN)]:
+            async with Client(http.url, protocol_version=wanted) as client:
+                assert client.protocol_version == version
+
+
 async def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "MAX_REMEMBERED", 0)
     async with Client([sys.executable, "-c", DIES], timeout=SUBPROCESS_TIMEOUT):
@@ -271,6 +300,7 @@ async def test_only_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_what_takes_no_post_may_be_older(status: int) -> None:
     async with serve_http(Server("s"), port=0) as http, Client(http.url.replace("/mcp", "/sse")) as client:
         assert client.protocol_version == LEGACY
+        assert client.server_info["name"] == "s"
     async with site(lambda request: Answer(status=status)) as there:
         with pytest.raises(RpcError) as caught:
             await Client(there.url).__aenter__()
@@ -566,6 +596,7 @@ async def test_who_leaves_while_it_is_opened_leaves_nothing(kind: str, leave: st
         await asked.wait()
         if leave == "close":
             await client.close()
+            assert not [task for task in others() if "_search" in repr(task)]
             with pytest.raises(ConnectionClosed, match="the client is closed"):
                 await opening
         else:
@@ -631,6 +662,64 @@ async def test_what_waits_fails_with_the_close() -> None:
         await client.close()
         with pytest.raises(ConnectionClosed, match="the connection was closed"):
             await calling
+
+
+class Deaf(Mute):
+    """A transport of one's own, which goes on reading when it has been closed."""
+
+    async def read(self) -> Any:
+        await asyncio.Event().wait()
+        yield {}
+
+    async def write(self, message: Any) -> None:
+        return
+
+
+async def test_a_transport_that_reads_on() -> None:
+    client = Client(Deaf(), protocol_version=MODERN)
+    await client.opened()
+    await asyncio.wait_for(client.close(), 5)
+    assert not [task for task in others() if "Peer.run" in repr(task)]
+
+
+async def test_what_was_being_answered_is_cancelled_with_the_close() -> None:
+    asked, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def elicit(params: dict[str, Any]) -> dict[str, Any]:
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return {}
+
+    ours, theirs = memory_pair()
+    client = Client(ours, protocol_version=LEGACY, on_elicit=elicit)
+    opening = asyncio.create_task(client.__aenter__())
+    request = await anext(theirs.read())
+    await theirs.write({"jsonrpc": "2.0", "id": request["id"], "result": initialized(LEGACY)})
+    await opening
+    await theirs.write({"jsonrpc": "2.0", "id": 1, "method": "elicitation/create", "params": {}})
+    await asked.wait()
+    await client.close()
+    assert cancelled.is_set()
+
+
+@pytest.mark.parametrize(("version", "welcome"), [("2025-03-26", True), (LEGACY, False)])
+async def test_batches_belong_to_one_revision(version: str, welcome: bool) -> None:
+    ours, theirs = memory_pair()
+    client = Client(ours, protocol_version=version, timeout=None)
+    opening = asyncio.create_task(client.__aenter__())
+    reading = theirs.read()
+    request = await anext(reading)
+    await theirs.write({"jsonrpc": "2.0", "id": request["id"], "result": initialized(version)})
+    await opening
+    assert (await anext(reading))["method"] == "notifications/initialized"
+    pings = [{"jsonrpc": "2.0", "id": id, "method": "ping"} for id in (1, 2)]
+    await theirs.write(pings)
+    answer = await anext(reading)
+    assert isinstance(answer, list) is welcome
+    await client.close()
 
 
 async def test_a_cancelled_close_leaves_nothing() -> None:
