@@ -284,9 +284,10 @@ async def test_an_answer_in_events_and_the_connection_is_used_again() -> None:
 
 async def test_what_comes_with_the_answer_and_after_it_is_left() -> None:
     both = chunk(f"data: {json.dumps(result(1))}\n\ndata: {json.dumps(note('late'))}\n\n".encode())
-    async with opened(lambda asked, _: HEAD + both + END) as (_, it, got):
+    async with opened(lambda asked, _: HEAD + both) as (_, it, got):
         await it.write(request(1))
         await it.close()
+        assert not it._tasks
         assert [message async for message in got] == [result(1)]
 
 
