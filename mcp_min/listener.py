@@ -36,7 +36,7 @@ class Listener:
         self._subscription_id = subscription_id  # None on a legacy connection
         self._loop = asyncio.get_running_loop()
         self._pending: dict[Change, None] = {}  # a set that keeps its order
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Future[None] | None = None  # while `run` waits; an Event would weigh twice as much
         self._ended = False
 
     def post(self, change: Change) -> None:
@@ -47,7 +47,11 @@ class Listener:
 
     def _add(self, change: Change) -> None:
         self._pending[change] = None
-        self._changed.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
 
     def watch(self, uri: Any) -> None:
         """Want updates of one more resource. Raises RpcError -32602."""
@@ -58,14 +62,15 @@ class Listener:
     def end(self) -> None:
         """Let `run` return when it has told what is pending."""
         self._ended = True
-        self._changed.set()
+        self._wake()
 
     async def run(self) -> None:
         """Send changes as they come. Returns after `end`, or when nobody can be told any more."""
         with contextlib.suppress(ConnectionError):
             while self._pending or not self._ended:
-                await self._changed.wait()
-                self._changed.clear()
+                if not self._pending:
+                    self._changed = self._loop.create_future()
+                    await self._changed
                 while self._pending:
                     method, uri = next(iter(self._pending))
                     del self._pending[method, uri]

@@ -127,12 +127,13 @@ class EventStream:
             self.over.set_result(None)
 
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
+        first = first or self._first(request)
         self._reader = self._session.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
         self._request = None
         request.on_hangup = partial(self.release, self.over)
         if request.hung_up:
             self.release(self.over)
-        await self._write(first or self._first(request))
+        await self._write(first)
 
     def _first(self, request: Request) -> bytes:
         """Return what is written at once: some proxies hold the head until a byte follows."""

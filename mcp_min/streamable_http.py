@@ -215,11 +215,11 @@ class Endpoint:
 
         Raises what the server's limits raise, and OSError when a stream has lost its reader.
         """
-        headers, origin = request.headers, request.headers.get("origin")
+        origin = request.headers.get("origin")
         response: Response | None
         try:
             # An Origin that is empty is present, and as invalid as "null".
-            self.guards.check(request.peer, headers.get("host", ""), "null" if origin == "" else origin or "")
+            self.guards.check(request.peer, request.headers.get("host", ""), "null" if origin == "" else origin or "")
             if self.guards.rate is not None:
                 self.guards.limit(request.peer)
             if request.method == "OPTIONS":
@@ -227,7 +227,7 @@ class Endpoint:
             elif self.auth is not None and self.auth.metadata is not None and request.path.startswith(METADATA):
                 response = reply(self.auth.metadata)
             else:
-                call = Call(headers=headers)
+                call = Call(headers=request.headers)
                 if self.auth is not None:
                     await self._authenticate(self.auth, request, call)
                 route = self.routes.get(request.path, {}).get(request.method, self._refuse)
@@ -322,6 +322,7 @@ class _Exchange:
         data = event(jsonrpc.encode(notification))
         if self.stream is None:
             self.stream, data = self.endpoint.stream(self.request), sse.COMMENT + data
+            self.call.headers = None  # they have been checked, and an idle stream shall weigh little
         try:
             await self.stream.write(data)
         except OSError as lost:
