@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from raw_peers import Scripted, initialized
 
-from mcp_min import Client, Context, RpcError, Server, client, serve_http, spec
+from mcp_min import Client, ConnectionClosed, Context, RpcError, Server, client, serve_http, spec
 from mcp_min.context import ROOTS, elicitation, sampling
 
 ERAS = ["2026-07-28", "2025-11-25"]
@@ -294,11 +294,12 @@ async def test_after_a_header_mismatch_it_looks_which_arguments_are_headers(cach
 
 async def test_a_header_mismatch_that_stays_is_the_callers() -> None:
     mismatch = RpcError(spec.HEADER_MISMATCH, "Header mismatch")
-    server = Scripted(tools__call=mismatch, tools__list={"tools": []})
-    async with Client(server, protocol_version="2026-07-28") as client:
+    server = Scripted(tools__call=mismatch, tools__list={"tools": [], "ttlMs": 60_000})
+    async with Client(server, protocol_version="2026-07-28", cache=True) as client:
+        await client.list_tools()
         with pytest.raises(RpcError, match="Header mismatch"):
             await client.call_tool("t")
-    assert server.heard == ["tools__call", "tools__list", "tools__call"]
+    assert server.heard == ["tools__list", "tools__call", "tools__list", "tools__call"]
 
 
 @pytest.mark.parametrize(
@@ -395,3 +396,5 @@ async def test_what_is_fresh_is_not_asked_for_again() -> None:
     async with Client(server, protocol_version="2026-07-28", cache=True) as client:
         assert await client.list_tools() == await client.list_tools() == [{"name": "t"}]
     assert server.heard == ["tools__list"]
+    with pytest.raises(ConnectionClosed, match="the client is closed"):
+        await client.list_tools()
