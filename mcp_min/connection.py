@@ -95,7 +95,7 @@ class Connection:
 
         Raises OSError, RpcError, TimeoutError, and what `open_transport` does; nothing is left open then.
         """
-        while self._reading is None or self.peer.closed:
+        while self._closed.is_set() or self._reading is None or self.peer.closed:
             if self._closed.is_set():
                 raise ConnectionClosed("the client is closed")
             if self._opening is None or self._opening.done():

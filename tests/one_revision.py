@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 MODERN = "2026-07-28"
-TOOL = {"name": "add", "inputSchema": {"type": "object"}}
+TOOL = {"name": "echo", "inputSchema": {"type": "object"}}
 
 
 class OneRevision:
@@ -52,8 +52,7 @@ class OneRevision:
         if method == "tools/list":
             return {"tools": [TOOL]}
         if method == "tools/call":
-            arguments = message["params"]["arguments"]
-            return {"content": [{"type": "text", "text": str(arguments["a"] + arguments["b"])}]}
+            return {"content": [{"type": "text", "text": message["params"]["arguments"]["text"]}]}
         return {"code": -32601, "message": f"no method {method}"}
 
 

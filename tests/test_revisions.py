@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from every_feature import make_server
 from one_revision import MODERN, OneRevision
 from raw_peers import Answer, Request, others, site, until
 
-from mcp_min import Client, RpcError, Server, StdioServerParameters, connection, serve_http, spec
+from mcp_min import Client, RpcError, StdioServerParameters, connection, serve_http, spec
 
 TESTS = Path(__file__).parent
 ALL = "all"  # our own server, which knows every revision
@@ -25,31 +25,17 @@ HEADERS_SINCE = "2025-06-18"  # each request over HTTP names the revision
 # --- servers -------------------------------------------------------------------------------------
 
 
-def our_server() -> Server:
-    server = Server("ours")
-
-    @server.tool
-    async def add(a: int, b: int) -> int:
-        return a + b
-
-    return server
-
-
 @contextlib.asynccontextmanager
 async def on_stdio(revision: str) -> AsyncIterator[Any]:
-    if revision == ALL:
-        code = "from test_revisions import our_server; our_server().run()"
-        command = [sys.executable, "-c", code]
-    else:
-        command = [sys.executable, str(TESTS / "one_revision.py"), revision]
-    path = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    yield StdioServerParameters(command[0], command[1:], {"PYTHONPATH": path})
+    command = ["every_feature.py"] if revision == ALL else ["one_revision.py", revision]
+    env = {"PYTHONPATH": str(TESTS.parent)}
+    yield StdioServerParameters(sys.executable, [str(TESTS / command[0]), *command[1:]], env)
 
 
 @contextlib.asynccontextmanager
 async def on_http(revision: str) -> AsyncIterator[Any]:
     if revision == ALL:
-        async with serve_http(our_server(), port=0) as http:
+        async with serve_http(make_server(), port=0) as http:
             yield http.url
     else:
         async with site(OneEndpoint(revision).respond) as there:
@@ -83,7 +69,7 @@ class OneEndpoint:
 @contextlib.asynccontextmanager
 async def on_sse(revision: str) -> AsyncIterator[Any]:
     if revision == ALL:
-        async with serve_http(our_server(), port=0) as http:
+        async with serve_http(make_server(), port=0) as http:
             yield http.url.replace("/mcp", "/sse")
     else:
         async with site(OneStream(revision).respond) as there:
@@ -160,8 +146,8 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def use(client: Client) -> None:
-    assert [tool["name"] for tool in await client.list_tools()] == ["add"]
-    assert (await client.call_tool("add", {"a": 1, "b": 2}))["content"][0]["text"] == "3"
+    assert "echo" in [tool["name"] for tool in await client.list_tools()]
+    assert (await client.call_tool("echo", {"text": "x"}))["content"][0]["text"] == "x"
 
 
 @pytest.mark.parametrize(("transport", "client", "server", "expected"), PAIRS)
