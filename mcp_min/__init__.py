@@ -3,8 +3,8 @@
 Read the files in this order; each adds one idea to those before it, and imports nothing below it.
 
     The message    jsonrpc  spec  dispatcher  peer
-    The wire       stream  stdio  sse  headers  streamable_http  sessions  http_server  http_client
-                   http_transport
+    The wire       stream  stdio  sse  headers  guards  streamable_http  sessions  http_server
+                   http_client  http_transport
     The protocol   json_schema  uri_template  signature  content  request_state  context  listener
                    features  catalogue  server
     The other end  targets  connection  questions  subscription  cache  client

@@ -303,8 +303,8 @@ def _load(target: str) -> Server:
 def _tour(parser: Parser, words: list[str]) -> int:
     from .extras.tour import tell
 
-    parser.parse_args(words)
-    for line in tell():
+    parser.add_argument("--http", action="store_true", help="over HTTP instead of stdio")
+    for line in tell(http=parser.parse_args(words).http):
         print(line)
     return 0
 

@@ -37,8 +37,8 @@ from .stream import ConnectionStream, Garbage, LineTransport, Transport, answer
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from .guards import Auth
     from .sessions import Sessions
-    from .streamable_http import Auth
 
 T = TypeVar("T")
 THREADS = 32  # `def` handlers that run at once under `run`
@@ -224,18 +224,19 @@ async def serve_http(
 
     stateless: no sessions, so that any instance may answer any request. auth: who may call, see
     `extras/auth.py`. ssl: for https. deadline: seconds that requests in flight get at the end.
-    options: the fields of `streamable_http.Guards`, `sessions.SessionLimits` and `http_server.Limits`.
+    options: the fields of `guards.Guards`, `sessions.SessionLimits` and `http_server.Limits`.
     Raises ValueError for an address beyond loopback without auth, unless allow_unauthenticated is
     True, TypeError for an option that there is not, and OSError where the port is taken.
     """
     # Here and not at the top, so that a server on stdio loads none of it.
     from . import http_server, jsonrpc, sessions, streamable_http
+    from .guards import Guards
 
     if host not in LOOPBACK and auth is None and not allow_unauthenticated:
         raise ValueError(f"host {host!r}: anybody could call; give auth=…, or allow_unauthenticated=True")
     limits = _take(options, http_server.Limits)
     session_limits = _take(options, sessions.SessionLimits)
-    guards = _take(options, streamable_http.Guards)
+    guards = _take(options, Guards)
     if options:
         raise TypeError(f"there is no option {', '.join(options)}")
     endpoint = streamable_http.Endpoint(server.dispatch, guards, auth)

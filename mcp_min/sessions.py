@@ -33,9 +33,10 @@ from typing import Any
 
 from . import jsonrpc, spec, sse
 from .dispatcher import Call
+from .guards import Refused
 from .jsonrpc import ConnectionClosed
 from .peer import Peer
-from .streamable_http import EVENTS, PATHS, Endpoint, Refused, Request, Response, Stream, event, reply
+from .streamable_http import EVENTS, PATHS, Endpoint, Request, Response, Stream, event, reply
 
 REPLAY = 2**20  # bytes of events that a session keeps for a client that lost them, or its newest event
 RETRY = 1000  # milliseconds after which a client comes back to a stream that ended before the answer

@@ -1,4 +1,4 @@
-"""An HTTP request to an HTTP response: guards, then `POST /mcp`, no sockets.
+"""An HTTP request to an HTTP response: `POST /mcp` behind the guards, no sockets.
 
 `stream.py` carries messages over a connection; over HTTP each message is a request of its own. An
 `Endpoint` turns one into a response, by the same `dispatch`. There is no peer here, since there is
@@ -20,17 +20,15 @@ Deliberately absent: sockets, TLS, and what makes a user known; `extras/auth.py`
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from . import jsonrpc, spec, sse
 from .dispatcher import Call, Dispatch
-from .jsonrpc import INVALID_REQUEST, ConnectionClosed, Message, RpcError
+from .guards import Auth, Guards, Refused
+from .jsonrpc import ConnectionClosed, Message, RpcError
 
 PATHS = ("/mcp", "/mcp/")  # proxies and users write both
 METADATA = "/.well-known/oauth-protected-resource"  # and, after it, the path of the resource
@@ -40,7 +38,6 @@ EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-tr
 # By which status a modern client learns of an error (streamable-http); what is not named has 200.
 STATUS = dict.fromkeys(spec.MODERN_ERRORS, 400) | {jsonrpc.METHOD_NOT_FOUND: 404}
 STATUS |= {jsonrpc.PARSE_ERROR: 400, jsonrpc.INVALID_REQUEST: 400, jsonrpc.INVALID_PARAMS: 400}
-MAX_REMEMBERED = 10_000  # addresses and principals of which something is remembered
 
 
 class Stream(Protocol):
@@ -78,119 +75,6 @@ class Response(NamedTuple):
     status: int
     headers: Mapping[str, str] = MappingProxyType({})
     body: bytes = b""
-
-
-class Refused(RpcError):
-    """A request that is not served, for a reason that HTTP has a status for. headers: such as WWW-Authenticate."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(INVALID_REQUEST, message)
-        self.status = status
-        self.headers = headers
-
-
-# --- who may send requests -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Who sent a request, and what for."""
-
-    principal: str | None = None
-    scopes: frozenset[str] | None = None  # None: no scopes are in use, nothing is refused for lack of one
-
-
-class Auth(Protocol):
-    """What makes the sender of a request known; see `extras/auth.py`."""
-
-    metadata: dict[str, Any] | None  # the RFC 9728 document, None without one
-
-    async def authenticate(self, headers: Mapping[str, str]) -> Grant:
-        """Return who sent these headers. Raises Refused 401 or 403, with `WWW-Authenticate`."""
-        ...
-
-    def insufficient(self, scopes: list[str]) -> Mapping[str, str]:
-        """Return the headers that tell a client which scopes a request needs."""
-        ...
-
-
-@dataclass(slots=True)
-class Guards:
-    """Who may send requests at all. Every refusal names the option that would allow the request.
-
-    allowed_hosts: names, with a port or for any, by which this server may be called besides the
-    addresses that it is bound to. allowed_origins: "https://app.example" of web pages that may call.
-    allowed_addresses: networks such as "10.0.0.0/8", empty for everybody. rate: requests a second for
-    each address and each principal, that many at once; None for no limit. now: a clock, in seconds.
-    Raises ValueError for a network or a rate that is none.
-    """
-
-    allowed_hosts: Iterable[str] = ()
-    allowed_origins: Iterable[str] = ()
-    allowed_addresses: Iterable[str] = ()
-    rate: float | None = None
-    now: Callable[[], float] = time.monotonic
-    check: Callable[[str, str, str], None] = field(init=False)
-    _networks: list[IPv4Network | IPv6Network] = field(default_factory=list, init=False)
-    _bound: set[str] = field(default_factory=set, init=False)  # "127.0.0.1:8000": where the server really listens
-    _buckets: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)  # who: (requests left, when)
-
-    def __post_init__(self) -> None:
-        self.allowed_hosts, self.allowed_origins = _names(self.allowed_hosts), _names(self.allowed_origins)
-        self._networks = [ip_network(name) for name in _names(self.allowed_addresses)]
-        if self.rate is not None and self.rate <= 0:
-            raise ValueError(f"rate={self.rate}: give a number of requests a second, or None")
-        # Nearly every request comes from where the one before came from: who was let in is remembered.
-        self.check = lru_cache(MAX_REMEMBERED)(self._check)
-
-    def bind(self, host: str, port: int) -> None:
-        """Let requests name the address that the server is bound to, and localhost for loopback."""
-        for name in (host.lower(), *_ALIASES.get(host, ())):
-            shown = f"[{name}]" if ":" in name else name
-            # A URL with its scheme's own port shows none.
-            self._bound |= {f"{shown}:{port}", shown} if port in (80, 443) else {f"{shown}:{port}"}
-
-    def _check(self, peer: str, host: str, origin: str) -> None:
-        """Refuse what no handler should see, before a byte of the body is read. Raises Refused 403 or 421."""
-        if self._networks and not any(ip_address(peer) in network for network in self._networks):
-            raise Refused(403, f"the address {peer} is not in allowed_addresses")
-        name = host.lower()
-        if name not in self._bound and not {name, name.rpartition(":")[0]}.intersection(self.allowed_hosts):
-            raise Refused(421, f"the Host {name!r:.100} is not this server's; allowed_hosts would allow it")
-        # MUST validate Origin, 403 if present and invalid (streamable-http#security--endpoint). Never
-        # compared with Host: in a DNS rebinding attack both name the attacker.
-        if origin and not self.cors(origin):
-            raise Refused(403, f"the Origin {origin!r:.100} is not allowed; allowed_origins would allow it")
-
-    def limit(self, who: str) -> None:
-        """Count a request against `who`. Raises Refused 429."""
-        if self.rate is None:
-            return
-        now, most = self.now(), max(self.rate, 1)
-        left, then = self._buckets.pop(who, (most, now))
-        left = min(most, left + (now - then) * self.rate)
-        self._buckets[who] = (left - 1 if left >= 1 else left, now)
-        if len(self._buckets) > MAX_REMEMBERED:
-            del self._buckets[next(iter(self._buckets))]  # the one that has been silent longest
-        if left < 1:
-            wait = {"Retry-After": str(int((1 - left) / self.rate) + 1)}
-            raise Refused(429, f"over {self.rate:g} requests a second (rate)", wait)
-
-    def cors(self, origin: str) -> dict[str, str]:
-        """Return what lets a page read the response: the server's own or one of an allowed origin, {} for others."""
-        scheme, _, host = origin.lower().partition("://")
-        if origin.lower() not in self.allowed_origins and not (scheme in ("http", "https") and host in self._bound):
-            return {}
-        exposed = "Mcp-Session-Id, WWW-Authenticate"
-        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": exposed, "Vary": "Origin"}
-
-
-_ALIASES = {"127.0.0.1": ("localhost",), "::1": ("localhost",), "localhost": ("127.0.0.1", "::1")}
-
-
-def _names(given: Iterable[str]) -> frozenset[str]:
-    # A lone string is one name and not its letters; an empty one, as from a variable that is not set, is none.
-    return frozenset(name.lower() for name in ([given] if isinstance(given, str) else given) if name)
 
 
 # --- the endpoint --------------------------------------------------------------------------------
@@ -278,15 +162,9 @@ class Endpoint:
         if request.hung_up:  # told as soon as it is known what that means to the request
             asyncio.get_running_loop().call_soon(exchange.hang_up)
         answer = await self.dispatch(message, call)
-        if answer is None:
-            return None  # the client has hung up, whatever the handler made of it
-        if exchange.stream is None and "result" in answer:
-            return Response(200, JSON, jsonrpc.encode(answer))
-        response = self.finished(answer, call.stands_alone)
-        if exchange.stream is None:
-            return response
-        await exchange.stream.write(event(response.body))
-        return None
+        if answer is None or "error" in answer or exchange.stream is not None:
+            return await exchange.finish(answer)
+        return Response(200, JSON, jsonrpc.encode(answer))
 
     def stream(self, request: Request, headers: Mapping[str, str] = MappingProxyType({})) -> Stream:
         """Begin a response that is an event stream. Raises RpcError when the server has no room for one."""
@@ -328,6 +206,14 @@ class _Exchange:
         except OSError as lost:
             if self.call.stands_alone:
                 raise ConnectionClosed(str(lost)) from None
+
+    async def finish(self, answer: Message | None) -> Response | None:
+        # None: the client has hung up, whatever the handler made of it.
+        response = None if answer is None else self.endpoint.finished(answer, self.call.stands_alone)
+        if self.stream is None or response is None:
+            return response
+        await self.stream.write(event(response.body))
+        return None
 
     def hang_up(self) -> None:
         # MUST be treated as cancellation (streamable-http#cancellation); before 2026-07-28, it SHOULD NOT.

@@ -16,9 +16,9 @@ import pytest
 from mcp_min import Context, Server, serve_http, spec
 from mcp_min.extras import auth as auth_module
 from mcp_min.extras.auth import JWKS_LIFETIME, JWKS_PAUSE, MAX_TOKEN, Auth, Jwt
+from mcp_min.guards import Grant, Refused
 from mcp_min.http_client import HttpClient
 from mcp_min.http_server import HttpServer
-from mcp_min.streamable_http import Grant, Refused
 
 # Three primes of 1,024 bits, published here and so good for tests only; two keys share one of them.
 P = int(

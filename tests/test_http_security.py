@@ -15,8 +15,8 @@ import pytest
 
 from mcp_min import Context, Server, ToolError, serve_http, spec
 from mcp_min.extras.auth import Auth
+from mcp_min.guards import Grant
 from mcp_min.serving import HttpServing
-from mcp_min.streamable_http import Grant
 
 MODERN, LEGACY = spec.MODERN[0], spec.LEGACY[0]
 META = {spec.PROTOCOL_VERSION: MODERN, spec.CLIENT_CAPABILITIES: {}, spec.LOG_LEVEL: "info"}

@@ -649,6 +649,8 @@ def test_interrupted_at_a_question(start: Callable[..., subprocess.Popen[str]]) 
 def test_tour(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tour"]) == 0
     assert capsys.readouterr().out.startswith("One tools/call of 2025-11-25\n")
+    assert main(["tour", "--http"]) == 0
+    assert "\nOne tools/call of 2026-07-28, over HTTP without a session\n" in capsys.readouterr().out
 
 
 def test_vendor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,10 @@ from http_by_hand import LEGACY, META, PATIENCE, ByHand, becomes, call, modern
 
 from mcp_min import Context, Server, sessions, spec
 from mcp_min.context import ROOTS
+from mcp_min.guards import Grant, Guards
 from mcp_min.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND
 from mcp_min.sessions import HttpSession, SessionLimits, Sessions
-from mcp_min.streamable_http import Endpoint, Grant, Guards, Response
+from mcp_min.streamable_http import Endpoint, Response
 
 BATCHES = spec.BATCHES
 OLDER = [version for version in spec.LEGACY if version < LEGACY]

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from http_by_hand import LEGACY, META, MODERN, PATIENCE, ByHand, becomes, call, modern
 
-from mcp_min import Context, RpcError, Server, spec, streamable_http
+from mcp_min import Context, RpcError, Server, spec
+from mcp_min import guards as front_door
 from mcp_min.context import ROOTS
 from mcp_min.dispatcher import Call
+from mcp_min.guards import Grant, Guards, Refused
 from mcp_min.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, ConnectionClosed
-from mcp_min.streamable_http import Endpoint, Grant, Guards, Refused, Response
+from mcp_min.streamable_http import Endpoint, Response
 
 OTHER_ADDRESS = "10.1.2.3"
 
@@ -621,7 +623,7 @@ async def test_rate(tools: Tools, rate: float, requests: list[tuple[float, str |
 
 
 async def test_what_is_remembered_of_rates_is_bounded(tools: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamable_http, "MAX_REMEMBERED", 3)
+    monkeypatch.setattr(front_door, "MAX_REMEMBERED", 3)
     bouncer = guards(rate=1, now=Clock())
     endpoint = Endpoint(tools.server.dispatch, bouncer)
     for number in [1, 2, 1, 3, 4]:  # 2 has been silent longest when 4 comes

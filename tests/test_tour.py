@@ -23,7 +23,7 @@ ERAS = pytest.mark.parametrize("era", tour.ERAS)
 @ERAS
 def test_the_way_of_a_call(era: str) -> None:
     way = tour.hops(era)
-    message, answer = json.loads(way.line), json.loads(way.reply)
+    message, answer = json.loads(way.request), json.loads(way.reply)
     assert message["method"] == "tools/call"
     assert answer["id"] == message["id"]
     assert answer["result"]["content"] == [{"type": "text", "text": "3"}]
@@ -41,8 +41,35 @@ def test_the_way_of_a_call(era: str) -> None:
 
 
 @ERAS
-def test_the_numbers(era: str) -> None:
-    way = tour.hops(era)
+def test_the_way_of_a_call_over_http(era: str) -> None:
+    way = tour.hops(era, http=True)
+    head, _, body = way.request.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /mcp HTTP/1.1\r\n")
+    assert json.loads(body)["method"] == "tools/call"
+    head, _, body = way.reply.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert ("resultType" in json.loads(body)["result"]) == (era == tour.ERAS[1])
+    names = [name for _, _, name in way.steps]
+    order = [
+        "parse_request",
+        "Endpoint.post",
+        "Dispatcher.dispatch",
+        "Server._call_tool",
+        "add() is",
+        "encode",
+        "respond",
+    ]
+    places = [next(place for place, name in enumerate(names) if part in name) for part in order]
+    assert places == sorted(places)
+    assert places[-1] == len(names) - 1
+    assert not {"client.py", "extras.tour.py", "sessions.py", "peer.py"} & set(way.files)
+    assert sys.getprofile() is None
+
+
+@pytest.mark.parametrize("http", [False, True])
+@ERAS
+def test_the_numbers(era: str, http: bool) -> None:
+    way = tour.hops(era, http=http)
     assert way.total_lines == sum(len((PACKAGE / name).read_text().splitlines()) for name in way.files)
     assert len(way.functions) == len(way.steps) - 2 == len({(place, name) for _, place, name in way.steps}) - 2
     assert way.code_lines == sum(way.functions.values())
@@ -102,10 +129,13 @@ def test_what_the_interpreter_reports() -> None:
     assert sys.getprofile() is None
 
 
-def test_the_telling() -> None:
-    lines = list(tour.tell())
+@pytest.mark.parametrize(
+    ("http", "first"), [(False, '{"jsonrpc":"2.0","id":2,'), (True, "POST /mcp HTTP/1.1\n       host: ")]
+)
+def test_the_telling(http: bool, first: str) -> None:
+    lines = list(tour.tell(http=http))
     starts = [number for number, line in enumerate(lines) if line.startswith("One tools/call of ")]
-    assert [lines[number].split()[-1] for number in starts] == list(tour.ERAS)
+    assert [lines[number].split()[3].strip(",") for number in starts] == list(tour.ERAS)
     for number in starts:
-        assert lines[number + 1].startswith('  in   {"jsonrpc":"2.0","id":2,"method":"tools/call"')
+        assert lines[number + 1].startswith(f"  in   {first}")
     assert [line for line in lines if line.endswith("0 queues\n")]

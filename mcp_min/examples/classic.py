@@ -21,8 +21,9 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from ..guards import Guards, Refused
 from ..server import Server
-from ..streamable_http import Endpoint, Guards, Refused
+from ..streamable_http import Endpoint
 
 MAX_BODY = 4 * 2**20  # bytes
 

@@ -35,8 +35,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from ..guards import Grant, Refused
 from ..http_client import HttpClient
-from ..streamable_http import Grant, Refused
 
 logger = logging.getLogger("mcp_min")
 
