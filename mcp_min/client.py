@@ -1,9 +1,10 @@
 """The same from the other end: one method per MCP request, both eras.
 
-`server.py` answers; a `Client` asks. It keeps one connection open, opens another when that one is
-lost, repeats what can be repeated without harm, and hides the difference between the eras: questions
-of the server reach the same callbacks, whether they come as requests on a legacy connection or
-inside an `input_required` result.
+`server.py` answers; a `Client` asks. It is a `Connection`, which opens itself and repeats what can be
+repeated without harm, and adds MCP: a method per request, every page of a list, results that are
+still fresh, changes to listen to. The difference between the eras is hidden: questions of the server
+reach the same callbacks, whether they come as requests on a legacy connection or inside an
+`input_required` result.
 
 Spec: 2026-07-28 server/*, client/*, basic/patterns/mrtr, basic/patterns/subscriptions,
       server/utilities/caching; 2025-11-25 server/*, client/*.
@@ -13,7 +14,7 @@ Wire: → {"id":2,"method":"tools/call","params":{"name":"greet","arguments":{},
       → {"id":3,"method":"tools/call","params":{"name":"greet","arguments":{},"requestState":"eyJ…",
          "inputResponses":{"1":{"action":"accept","content":{…}}},"_meta":{…}}}
 
-The client owns its connection; `close` leaves nothing behind.
+`close` leaves nothing behind, and a closed client stays closed until an `async with` opens it.
 
 Deliberately absent: a model and a user. Callbacks bring them.
 """
@@ -53,6 +54,9 @@ class Client(Connection):
     retries: how often what has failed is repeated where that can do no harm, after growing pauses.
     cache: keep lists and resources for as long as the server says that they are fresh.
     protocol_version: skip the search for the server's era. headers, http: of HttpTransport.
+
+    Known of the server: `protocol_version`, `server_info`, `capabilities`, `instructions`; of a modern
+    one that was not searched for, only the first.
     """
 
     def __init__(
@@ -133,7 +137,8 @@ class Client(Connection):
         cached = method in self._cached
         if cached:
             await self.opened()
-            found = self._cache.find(method, params, await self._identity())
+            asker = await self.transport.identity() if hasattr(self.transport, "identity") else None  # HTTP has one
+            found = self._cache.find(method, params, asker)
             if found is not None:
                 return found
         changes = self._cache.changes
@@ -152,10 +157,6 @@ class Client(Connection):
                 # MUST be considered invalid (2026-07-28 basic#resulttype).
                 raise invalid_result(f"the resultType {kind!r:.50} is not known")
         raise invalid_result(f"input was asked for {MAX_INPUT_ROUNDS} times")
-
-    async def _identity(self) -> object:
-        identity = getattr(self.transport, "identity", None)  # HTTP has one
-        return None if identity is None else await identity()
 
     async def _pages(self, method: str, kind: str) -> list[dict[str, Any]]:
         items: list[dict[str, Any]] = []
