@@ -45,6 +45,7 @@ Middleware = Callable[[Handler, Params, Context], Awaitable[Result]]
 
 _COMPLETE: Result = {"resultType": "complete"}
 MAX_COMPLETIONS = 100  # values in one answer, MUST (server/utilities/completion#completion-results)
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=to_json).encode
 
 
@@ -357,7 +358,8 @@ def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
         text.encode()  # half of a surrogate pair is no text, and nothing could send it
         result = {"content": [{"type": "text", "text": text}]}
         if not plain:
-            result["structuredContent"] = json.loads(text)  # with Enum members and the like as JSON shows them
+            # Enum members and the like as JSON shows them.
+            result["structuredContent"] = value if type(value) in _SCALARS else json.loads(text)
     structured = result.get("structuredContent")
     # MUST provide structured results that conform to the output schema (server/tools#output-schema).
     output = None if "isError" in result else tool.output
