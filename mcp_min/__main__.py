@@ -260,7 +260,10 @@ def _serve(parser: Parser, words: list[str]) -> int:
         import ssl
 
         options["ssl"] = context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate, key)
+        try:
+            context.load_cert_chain(certificate, key)
+        except OSError as error:  # OpenSSL's own is one too, and names no file
+            raise ValueError(f"--certfile {certificate} --keyfile {key}: not a certificate and its key: {error}") from None
     server = _load(options.pop("target"))
     if "state_key" in options:
         server.request_state = RequestState(options.pop("state_key").encode())

@@ -698,7 +698,8 @@ def test_instances_share_a_state_key(
     ("words", "problem"),
     [
         (["--state-key-env", "NOT_SET"], "the environment has no NOT_SET"),
-        (["--certfile", "missing.pem"], "No such file"),
+        (["--certfile", "missing.pem"], "--certfile missing.pem --keyfile None: not a certificate and its key: "),
+        (["--certfile", "README.md"], "--certfile README.md --keyfile None: not a certificate and its key: "),
     ],
 )
 def test_what_serving_http_needs(
