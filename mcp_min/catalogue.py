@@ -171,14 +171,16 @@ class Catalogue:
             raise invalid_params("subscriptions/listen must be a request, over a transport that can stream")
         listener, agreed = Listener(ctx.call.send, ctx.request_id), dict[str, Any]()
         offered = self.capabilities(ctx.client.version)
-        # MUST NOT send what was not requested; what is not supported is left out of the acknowledgement.
+        # MUST NOT send what was not requested; what is not supported yet is left out of the acknowledgement alone, so
+        # that the first feature of its kind is told of (2026-07-28 basic/patterns/subscriptions#acknowledgment).
         for key, method in spec.CHANGES.items():
-            if wanted.get(key) is True and method.split("/")[1] in offered:
+            if wanted.get(key) is True:
                 listener.methods.add(method)
-                agreed[key] = True
+                if method.split("/")[1] in offered:
+                    agreed[key] = True
+        for uri in uris:
+            listener.watch(uri)
         if uris and "resources" in offered:
-            for uri in uris:
-                listener.watch(uri)
             agreed["resourceSubscriptions"] = uris
         self.listeners.add(listener)
         if session is not None:

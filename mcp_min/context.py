@@ -45,6 +45,15 @@ class InputRequired(BaseException):
         self.questions = questions
 
 
+def questions_in(problem: BaseException) -> dict[str, Question]:
+    """Return the questions that ended a handler, several where the tasks of a TaskGroup asked; raise any other end."""
+    if isinstance(problem, BaseExceptionGroup):
+        return {key: question for each in problem.exceptions for key, question in questions_in(each).items()}
+    if not isinstance(problem, InputRequired):
+        raise problem
+    return problem.questions
+
+
 @dataclass(slots=True, eq=False)
 class Caller:
     """What a client says of itself: in each modern request, or once in `initialize`."""
@@ -190,7 +199,7 @@ class Context:
 
         Spec: 2026-07-28 basic/patterns/mrtr. Raises RpcError: -32021 where the client has not declared what a
         question needs, -32600 where it cannot be asked; and ToolError when it answers with what is none.
-        When cancelled, questions to a legacy client have been sent, and are cancelled too.
+        When cancelled, or when one of them fails, questions to a legacy client have been sent, and are cancelled too.
         """
         for question in questions.values():
             self._require(question)
@@ -199,8 +208,12 @@ class Context:
         request = self.call.request
         if request is None or not self.call.open:
             raise jsonrpc.invalid_request("the client cannot be asked: it is stateless, or has its answer already")
-        answers = await asyncio.gather(*(self._send(request, question) for question in questions.values()))
-        return dict(zip(questions, answers, strict=True))
+        asking = [asyncio.ensure_future(self._send(request, question)) for question in questions.values()]
+        try:
+            return dict(zip(questions, await asyncio.gather(*asking), strict=True))
+        finally:
+            for each in asking:
+                each.cancel()  # where one has failed, nobody waits for the others
 
     def _find(self, questions: dict[str, Question]) -> dict[str, Result]:
         method = self.call.message["method"]

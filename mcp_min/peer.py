@@ -264,21 +264,17 @@ class Peer:
         else:
             waiting.answer.set_result(message)
 
-    def lose(self, id: RequestId, reason: ConnectionClosed) -> None:
-        """Fail one request whose answer will not come, where the connection as a whole goes on."""
-        waiting = self._waiting.pop(id, None)
-        if waiting is not None and not waiting.answer.done():
-            waiting.answer.set_exception(reason)
-            waiting.answer.exception()  # looked at here, since nobody may be waiting any more
-
     # --- the end ---------------------------------------------------------------------------------
 
     def fail(self, reason: ConnectionClosed) -> None:
         """Fail what waits for an answer, and whatever is asked from now on; what is being answered goes on."""
         if not self._end.done():
             self._end.set_result(reason)
-        for id in list(self._waiting):
-            self.lose(id, reason)
+        while self._waiting:
+            _, waiting = self._waiting.popitem()
+            if not waiting.answer.done():
+                waiting.answer.set_exception(reason)
+                waiting.answer.exception()  # looked at here, since nobody may be waiting any more
         self.session.close()
 
     async def drain(self, timeout: float) -> None:

@@ -32,7 +32,7 @@ from typing import Any
 from . import content, headers, jsonrpc, spec
 from .catalogue import Catalogue
 from .content import ToolResult
-from .context import Caller, Context, InputRequired, ToolError
+from .context import Caller, Context, InputRequired, ToolError, questions_in
 from .dispatcher import Call, Dispatcher, Handler
 from .features import Feature, caching_hints
 from .jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND, Message, Params, Result, RpcError, invalid_params
@@ -145,9 +145,10 @@ class Server(Catalogue):
             self._recall(method, params, ctx)
         try:
             result = await handler(params, ctx)
-        except InputRequired as asked:
+        except (InputRequired, BaseExceptionGroup) as problem:
+            asked = questions_in(problem)
             sealed = self.request_state.seal(ctx.answers, ctx.round + 1, method, params, call.principal)
-            result = {"resultType": "input_required", "inputRequests": asked.questions, "requestState": sealed}
+            result = {"resultType": "input_required", "inputRequests": asked, "requestState": sealed}
         # MUST include resultType (basic#result-responses); SHOULD include serverInfo (basic/index#_meta).
         result = _COMPLETE | result
         if method in spec.CACHEABLE and result["resultType"] == "complete":

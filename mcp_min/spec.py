@@ -96,7 +96,6 @@ LOG_LEVELS: Final = ("debug", "info", "notice", "warning", "error", "critical", 
 # not meet, because its schema may be closed.
 MEMBER_SINCE: Final = {
     "message": "2025-03-26",  # of progress
-    "annotations": "2025-03-26",  # on tools; resources had them from the start
     "title": "2025-06-18",
     "outputSchema": "2025-06-18",
     "structuredContent": "2025-06-18",
@@ -104,11 +103,13 @@ MEMBER_SINCE: Final = {
     "icons": "2025-11-25",
     "websiteUrl": "2025-11-25",  # of `serverInfo`
 }
+TOOL_MEMBER_SINCE: Final = {"annotations": "2025-03-26"}  # resources had them from the start
 
 
 def known_members(definition: dict[str, Any], version: str) -> dict[str, Any]:
     """Return a definition without the members that came after this revision."""
-    return {key: value for key, value in definition.items() if MEMBER_SINCE.get(key, "") <= version}
+    since = MEMBER_SINCE | TOOL_MEMBER_SINCE if "inputSchema" in definition else MEMBER_SINCE
+    return {key: value for key, value in definition.items() if since.get(key, "") <= version}
 
 
 CONTENT_SINCE: Final = {"audio": "2025-03-26", "resource_link": "2025-06-18"}

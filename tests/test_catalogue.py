@@ -251,6 +251,8 @@ async def test_what_is_not_offered_is_not_agreed() -> None:
     server = Server("s")
     task = asyncio.create_task(server.dispatch(request("subscriptions/listen", wanted), call))
     assert (await wire.next())["params"]["notifications"] == {}
+    register_tool(server)
+    assert await wire.next() == change(TOOLS), "it was asked for, and by now it is offered"
     server.end_listeners()
     await task
 

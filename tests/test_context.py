@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_min import Context, RpcError, Server, ToolError, spec
-from mcp_min.context import ROOTS, Caller, InputRequired, elicitation, sampling, url_elicitation
+from mcp_min.context import ROOTS, Caller, InputRequired, elicitation, questions_in, sampling, url_elicitation
 from mcp_min.dispatcher import Call
 from mcp_min.jsonrpc import Message, Params, Result
 
@@ -284,6 +284,25 @@ async def test_several_questions_to_a_legacy_client() -> None:
     assert await context(client).ask({}) == {}
 
 
+async def test_when_one_question_fails_the_others_are_not_left_open() -> None:
+    open_questions: list[str] = []
+
+    class Slow(Client):
+        async def request(self, method: str, params: Params) -> Result:
+            if method == "roots/list":
+                raise RpcError(-1, "no roots here")
+            open_questions.append(method)
+            try:
+                return await super().request(method, await asyncio.Future())
+            finally:
+                open_questions.remove(method)
+
+    with pytest.raises(RpcError, match="no roots here"):
+        await context(Slow()).ask({"a": elicitation("?", FORM), "b": ROOTS})
+    await asyncio.sleep(0)
+    assert open_questions == []
+
+
 # (question, answer, why it is none; None: it is one)
 ANSWERS: list[tuple[Asking, Any, str | None]] = [
     (ELICIT, ANN, None),
@@ -431,6 +450,29 @@ async def test_several_questions_at_once() -> None:
     assert list(two["inputRequests"]) == ["name", "roots"], "the missing ones alone"
     done = await call({"name": named("a"), "roots": {"roots": []}}, two["requestState"])
     assert done["content"][0]["text"] == "name,page,roots"
+
+
+async def test_the_tasks_of_a_group_ask_at_once() -> None:
+    server, call = rounds()
+
+    @server.tool
+    async def ask(ctx: Context) -> str:
+        async with asyncio.TaskGroup() as outer, asyncio.TaskGroup() as inner:
+            tasks = [group.create_task(ctx.elicit("Name?", FORM)) for group in (outer, inner)]
+        return " ".join(task.result()["content"]["name"] for task in tasks)
+
+    asked = await call()
+    assert list(asked["inputRequests"]) == ["1", "2"]
+    done = await call({"1": named("a"), "2": named("b")}, asked["requestState"])
+    assert done["content"][0]["text"] == "a b"
+
+
+def test_a_group_with_anything_but_questions_is_no_question() -> None:
+    question = InputRequired({"1": ROOTS})
+    with pytest.raises(KeyError, match="broken"):
+        questions_in(BaseExceptionGroup("", [question, KeyError("broken")]))
+    with pytest.raises(asyncio.CancelledError):
+        questions_in(asyncio.CancelledError())
 
 
 async def test_a_handler_cannot_swallow_the_question() -> None:

@@ -784,21 +784,6 @@ async def test_nobody_complains_of_a_loss_that_nobody_waited_for():
     gc.collect()
 
 
-async def test_one_request_may_be_lost_alone():
-    wire = Wire()
-    tasks = [asyncio.create_task(wire.peer.request("slow", {})) for _ in range(3)]
-    await settle()
-    tasks[0].cancel()
-    for id in (1, 2, 99):
-        wire.peer.lose(id, ConnectionClosed("its response broke off"))
-    wire.peer.receive(answer(3, {}))
-    assert [str(found) for found in await asyncio.gather(*tasks, return_exceptions=True)][1:] == [
-        "its response broke off",
-        "{}",
-    ]
-    assert not wire.peer.closed
-
-
 async def test_run_receives_until_the_end():
     slow = Slow()
     wire = Wire(slow=slow)

@@ -132,6 +132,10 @@ def test_a_definition_has_what_its_revision_knows(version):
     assert known == {member: "x" for member, since in MEMBERS.items() if since <= version}
 
 
+def test_resources_had_annotations_from_the_start():
+    assert spec.known_members({"uri": "a://b", "annotations": {}}, REVISIONS[-1]).keys() == {"uri", "annotations"}
+
+
 @pytest.mark.parametrize(
     ("table", "since"),
     [
