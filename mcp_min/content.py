@@ -80,17 +80,17 @@ def known_content(block: dict[str, Any], version: str) -> dict[str, Any]:
     return text(f"[{block['type']}: {block.get('uri') or block.get('mimeType')}]")
 
 
-def prompt_messages(value: Any) -> list[dict[str, Any]]:
-    """Return the messages that a prompt's value is: a string, a block, a message, or a list of them."""
+def prompt_messages(value: Any, version: str) -> list[dict[str, Any]]:
+    """Return the messages that a prompt's value is, for this revision: a string, a block, a message, a list of them."""
     items = value if isinstance(value, list) else [value]
-    return [_prompt_message(item) for item in items]
+    return [_prompt_message(item, version) for item in items]
 
 
-def _prompt_message(item: Any) -> dict[str, Any]:
+def _prompt_message(item: Any, version: str) -> dict[str, Any]:
     if isinstance(item, str):
         item = text(item)
     if isinstance(item, Content):
-        return {"role": "user", "content": item}
+        item = {"role": "user", "content": item}
     if isinstance(item, dict) and item.get("role") in ("user", "assistant") and isinstance(item.get("content"), dict):
-        return dict(item)
+        return item | {"content": known_content(item["content"], version)}
     raise TypeError(f"a prompt returns strings, content blocks or messages with role and content, not {item!r:.100}")

@@ -131,17 +131,10 @@ def make_resource(
     takes = _string_parameters(signature, f"resource {uri!r}")
     if set(takes) != set(gives):
         raise TypeError(f"resource {uri!r}: the function takes {takes}, the URI gives {gives}; they must be the same")
-    definition = _define(function, signature, {"name": getattr(function, "__name__", uri)} | members)
-    return Feature(
-        uri,
-        {"uri" if template is None else "uriTemplate": uri} | definition,
-        function,
-        signature,
-        Schema(signature.input_schema),
-        run_in_thread,
-        template=template,
-        caching=caching_hints(ttl_ms, cache_scope),
-    )
+    definition = {"uri" if template is None else "uriTemplate": uri}
+    definition |= _define(function, signature, {"name": getattr(function, "__name__", uri)} | members)
+    checks, hints = Schema(signature.input_schema), caching_hints(ttl_ms, cache_scope)
+    return Feature(uri, definition, function, signature, checks, run_in_thread, template=template, caching=hints)
 
 
 def make_prompt(function: Function, *, run_in_thread: bool = True, **members: Any) -> Feature:

@@ -301,12 +301,9 @@ class Server(Catalogue):
         errors = prompt.input.errors(arguments, "arguments")
         if errors:
             raise invalid_params("; ".join(errors))
-        messages = content.prompt_messages(await _run(prompt, arguments, ctx))
-        known = [
-            message | {"content": content.known_content(message["content"], ctx.client.version)} for message in messages
-        ]
+        messages = content.prompt_messages(await _run(prompt, arguments, ctx), ctx.client.version)
         description = prompt.definition.get("description")
-        return {"messages": known} | ({} if description is None else {"description": description})
+        return {"messages": messages} | ({} if description is None else {"description": description})
 
     async def _complete(self, params: Params, ctx: Context) -> Result:
         arguments = {name: params.get(name) for name in ("ref", "argument")} | {"context": params.get("context", {})}

@@ -415,6 +415,8 @@ async def test_a_legacy_connection_hears_of_every_list(do: Any, key: str, method
         wire.session.close()
     assert stranger.messages.empty()
     assert not server.listeners
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
 
 
 async def test_a_legacy_connection_subscribes_for_itself_alone() -> None:

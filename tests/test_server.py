@@ -363,6 +363,11 @@ async def test_discover() -> None:
     }
 
 
+async def test_nothing_is_to_be_cached_by_default() -> None:
+    discovered = await result(calculator(), "server/discover")
+    assert (discovered["ttlMs"], discovered["cacheScope"]) == (0, "private")
+
+
 async def test_without_instructions_there_are_none() -> None:
     assert "instructions" not in await result(calculator(), "server/discover")
 

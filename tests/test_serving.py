@@ -196,13 +196,25 @@ async def test_stdio_in_a_running_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     os.dup2(theirs.fileno(), 0)
     os.dup2(theirs.fileno(), 1)
     theirs.close()
+    server, asked = make_server(), asyncio.Event()
+
+    @server.method("com.example/wait")
+    async def wait(params: Any, ctx: Any) -> Any:
+        asked.set()
+        await asyncio.Future()
+
     try:
-        serving_it = asyncio.create_task(serve_stdio(make_server()))
+        serving_it = asyncio.create_task(serve_stdio(server, max_line=100, drain=0))
         reader, writer = await asyncio.open_connection(sock=ours)
         writer.write(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
         assert await reader.readline() == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
+        writer.write(b" " * 101 + b"\n")
+        assert b"more than 100 bytes" in await reader.readline()
+        writer.write(b'{"jsonrpc":"2.0","id":2,"method":"com.example/wait"}\n')
+        await asked.wait()
         writer.write_eof()
-        await serving_it
+        await asyncio.wait_for(serving_it, 10)
+        assert await reader.read() == b""
         writer.close()
     finally:
         for fd, copy in enumerate(saved):

@@ -277,7 +277,7 @@ def piped() -> Iterator[tuple[int, int]]:
 
 async def test_stdin_and_stdout_are_lent_and_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     with piped() as (into, out), os.fdopen(1, "w", closefd=False) as buffered:
-        before = identity(0), identity(1)
+        before, open_files = (identity(0), identity(1)), os.listdir("/dev/fd")
         monkeypatch.setattr(sys, "stdout", buffered)
         async with standard_streams() as stream:
             assert (identity(0), identity(1)) == (identity_of(os.devnull), identity(2))
@@ -286,6 +286,7 @@ async def test_stdin_and_stdout_are_lent_and_given_back(monkeypatch: pytest.Monk
             print("in the buffer")
             await stream.send(b"answer")
         assert (identity(0), identity(1)) == before
+        assert os.listdir("/dev/fd") == open_files
         assert os.get_blocking(0)
         assert os.get_blocking(1)
         buffered.flush()
@@ -583,10 +584,14 @@ async def test_a_megabyte_on_stderr_stops_nobody(forward: bool, capfd: pytest.Ca
 STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
 
 
+OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); "
+
+
 @pytest.mark.parametrize(
     ("code", "status"),
     [
         ("import time; time.sleep(1000)", -signal.SIGTERM),  # does not look at its stdin
+        (OBEDIENT + "print(flush=True); signal.pause()", 3),  # it gets the time that a handler of signals needs
         (STUBBORN + "import time; print(flush=True); time.sleep(1000)", -signal.SIGKILL),
         # The grandchild, too, ignores both.
         (
@@ -596,7 +601,7 @@ STUBBORN = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     ],
 )
 async def test_close_ends_a_child_that_does_not_want_to_go(code: str, status: int) -> None:
-    child = ChildProcess(python(code, grace=0.1))
+    child = ChildProcess(python(code, grace=1 if status == 3 else 0.1))
     if "print" in code:
         assert await child.receive() == b"\n"
     await asyncio.wait_for(child.close(), DEADLINE)
@@ -615,10 +620,18 @@ async def test_close_does_not_wait_for_a_child_that_does_not_read(monkeypatch: p
     assert_gone(child._process.pid)
 
 
-async def test_any_task_may_close_and_more_than_once() -> None:
-    async with connected(python(ECHO)) as connection:
-        await asyncio.gather(connection.child.close(), connection.child.close())
-        await connection.child.close()
+async def test_any_task_may_close_and_more_than_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    signals: list[int] = []
+    monkeypatch.setattr(stdio, "kill_group", lambda group, number: (signals.append(number), os.killpg(group, number)))
+    child = ChildProcess(python(STUBBORN + "print(flush=True); signal.pause()", grace=0.1))
+    await child.receive()
+    await asyncio.wait_for(asyncio.gather(child.close(), child.close()), DEADLINE)
+    assert signals.count(signal.SIGTERM) == 1
+    signals.clear()
+    await child.close()
+    child._signal(signal.SIGTERM)
+    assert signals == [], "its number may be somebody else's by now"
+    assert_gone(child._process.pid)
 
 
 async def test_a_cancelled_close_goes_on() -> None:
