@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(1, str(error).partition("\n")[0])
     except ModuleNotFoundError as error:
         return _fail(2, f"this copy of the package has no {error.name}")
-    except (Misuse, OSError, ValueError) as error:
+    except (Misuse, OSError, OverflowError, ValueError) as error:  # OverflowError: a port that no machine has
         return _fail(2, error)
     except KeyboardInterrupt:
         return 130
@@ -165,8 +165,9 @@ def _trace(direction: str, message: Message) -> None:
 def _target(options: Options, command: list[str]) -> Target:
     if (bool(command), options.url is not None, options.config is not None).count(True) != 1:
         raise Misuse("name one server: -- COMMAND [ARG ...], or --url URL, or --config FILE --server NAME")
-    if options.header and options.url is None:
-        raise Misuse("--header goes with --url")
+    for given, option, other in ((options.header, "header", "url"), (options.server, "server", "config")):
+        if given and getattr(options, other) is None:
+            raise Misuse(f"--{option} goes with --{other}")
     if options.url is not None:
         from .targets import HttpServerParameters
 
@@ -224,9 +225,8 @@ async def _prompt(client: Client, options: Options) -> tuple[Result, str]:
     if not all(isinstance(value, str) for value in arguments.values()):
         raise Misuse("the arguments of a prompt are text: write KEY=VALUE or KEY=@FILE")
     result = await client.get_prompt(options.name, arguments)
-    return result, "\n".join(
-        f"{message['role']}: {terminal.content(message['content'])}" for message in result["messages"]
-    )
+    said = [f"{message['role']}: {terminal.content(message['content'])}" for message in result["messages"]]
+    return result, "\n".join(said)
 
 
 async def _listen(client: Client, options: Options) -> tuple[Result, str]:
@@ -263,7 +263,10 @@ def _serve(parser: Parser, words: list[str]) -> int:
         try:
             context.load_cert_chain(certificate, key)
         except OSError as error:  # OpenSSL's own is one too, and names no file
-            raise ValueError(f"--certfile {certificate} --keyfile {key}: not a certificate and its key: {error}") from None
+            files = f"--certfile {certificate} --keyfile {key}"
+            raise ValueError(f"{files}: not a certificate and its key: {error}") from None
+    elif key is not None:  # everything would be sent in the clear
+        raise Misuse("--keyfile goes with --certfile")
     server = _load(options.pop("target"))
     if "state_key" in options:
         server.request_state = RequestState(options.pop("state_key").encode())
