@@ -56,7 +56,7 @@ class Client(Connection):
     protocol_version: skip the search for the server's era. headers, http: of HttpTransport.
 
     Known of the server: `protocol_version`, `server_info`, `capabilities`, `instructions`; of a modern
-    one that was not searched for, only the first.
+    one that was not searched for, only the first, until `ping` has asked it.
     """
 
     def __init__(
@@ -130,13 +130,12 @@ class Client(Connection):
         or TimeoutError, and what a callback raises that was asked for input. On timeout or cancellation the
         server is told, and may have acted.
         """
-        options: dict[str, Any] = {**self._timeouts, "on_progress": on_progress}
-        if timeout is not None:
-            options["timeout"] = timeout
+        timeouts = self._timeouts if timeout is None else self._timeouts | {"timeout": timeout}
+        options = timeouts | {"on_progress": on_progress}
         params = asked = params or {}
         cached = method in self._cached
         if cached:
-            await self.opened()
+            await self._repeated(self.opened, harmless=True)
             asker = await self.transport.identity() if hasattr(self.transport, "identity") else None  # HTTP has one
             found = self._cache.find(method, params, asker)
             if found is not None:
@@ -245,10 +244,18 @@ class Client(Connection):
 
     async def ping(self) -> None:
         """Return when the server has answered; the modern era has no `ping`, and `server/discover` serves."""
-        await self.request("server/discover" if self.modern else "ping")
+        if self.modern:
+            self._learn(await self.request("server/discover"))
+        else:
+            await self.request("ping")
 
     async def set_log_level(self, level: str) -> None:
-        """Want log messages of this level and above: on this connection, or, in the modern era, with each request."""
+        """Want log messages of this level and above: on this connection, or, in the modern era, with each request.
+
+        Raises ValueError for a level that is none of LOG_LEVELS in `spec.py`, and as `request` does.
+        """
+        if level not in spec.LOG_LEVELS:  # each request would carry it, and be refused
+            raise ValueError(f"level {level!r:.50}: there are {', '.join(spec.LOG_LEVELS)}")
         self._meta[spec.LOG_LEVEL] = level
         if self.protocol_version in spec.LEGACY:
             await self.request("logging/setLevel", {"level": level})
@@ -276,13 +283,14 @@ class Client(Connection):
 
         `async for change in client.listen(…)`, or, for who must know that nothing is missed from here on,
         `async with client.listen(…) as changes:` and then `async for change in changes`.
-        resources: the URIs whose updates are wanted; resource_list: changes of the list itself. Changes that
-        come while the caller is busy are kept, each once. Ends when the server ends the subscription,
+        resources: the URIs, or the one, whose updates are wanted; resource_list: changes of the list itself.
+        Changes that come while the caller is busy are kept, each once. Ends when the server ends the subscription,
         raises ConnectionClosed when the connection breaks; leaving the loop cancels the subscription.
         """
         lists = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resource_list}
         wanted = [key for key, want in lists.items() if want]
-        return Subscription(self, self._subscriptions, wanted, list(resources))
+        uris = [resources] if isinstance(resources, str) else list(resources)  # a text is iterable too
+        return Subscription(self, self._subscriptions, wanted, uris)
 
 
 async def _pong(params: Params, call: Call) -> Result:

@@ -25,7 +25,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -185,7 +185,8 @@ class Connection:
             except RpcError:  # nor is there an event stream
                 raise refused from None
             await self._initialize()
-        if spec.LOG_LEVEL in self._meta:  # which the session before had been told
+        # Which the session before had been told; this server may be another one, which sends no messages.
+        if spec.LOG_LEVEL in self._meta and "logging" in self.capabilities:
             await self.peer.request("logging/setLevel", {"level": self._meta[spec.LOG_LEVEL]}, **self._timeouts)
         if self._key and len(_legacy_targets) < MAX_REMEMBERED:
             _legacy_targets.add(self._key)
@@ -200,7 +201,8 @@ class Connection:
         self.protocol_version = version = _agreed(spec.LEGACY, [found.get("protocolVersion")])
         self._learn(found)
         self.peer.session.batches = version == spec.BATCHES
-        await self.peer.notify("notifications/initialized")
+        told = self.peer.notify("notifications/initialized")
+        await within(self._timeouts["timeout"], told, "the server has not taken notifications/initialized")
 
     def _learn(self, found: Result) -> None:
         self.capabilities = member(found, "capabilities", dict)
@@ -288,6 +290,14 @@ def _agreed(versions: tuple[str, ...], offered: list[Any]) -> str:
         details = f"the server speaks {offered!r:.200}, this client {', '.join(spec.SUPPORTED)}"
         raise RpcError(spec.UNSUPPORTED_VERSION, "No protocol version in common", {"details": details})
     return version
+
+
+async def within(seconds: float | None, work: Awaitable[T], problem: str) -> T:
+    """Return what some work comes to. Raises TimeoutError, with words, where that takes longer."""
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except TimeoutError:
+        raise TimeoutError(f"{problem} within {seconds} seconds") from None
 
 
 def member(result: Result, name: str, kind: type[T]) -> T:

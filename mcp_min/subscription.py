@@ -25,7 +25,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from . import spec
-from .connection import Connection
+from .connection import Connection, within
 from .jsonrpc import ConnectionClosed, Message, Params, RequestId, RpcError
 
 logger = logging.getLogger("mcp_min")
@@ -101,10 +101,7 @@ class Subscription:
         self._end.add_done_callback(lambda _: self._news.set())
         try:
             if modern:
-                try:
-                    await asyncio.wait_for(self._news.wait(), SUBSCRIBE_TIMEOUT)
-                except TimeoutError:
-                    raise TimeoutError(f"no acknowledgement of the subscription in {SUBSCRIBE_TIMEOUT} s") from None
+                await within(SUBSCRIBE_TIMEOUT, self._news.wait(), "the subscription was not acknowledged")
                 self._raise_end()
             else:
                 for uri in self.uris:

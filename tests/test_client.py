@@ -355,6 +355,21 @@ async def test_a_log_level_goes_with_each_modern_request() -> None:
     assert levels == [None, "error"]
 
 
+@pytest.mark.parametrize("version", ERAS)
+async def test_a_log_level_that_there_is_not_spoils_nothing(version: str) -> None:
+    async with Client(Server("s"), protocol_version=version) as client:
+        with pytest.raises(ValueError, match="level 'loud': there are debug, info"):
+            await client.set_log_level("loud")
+        await client.ping()
+
+
+async def test_a_ping_tells_what_was_not_searched_for() -> None:
+    async with Client(make_server(), protocol_version="2026-07-28") as client:
+        assert client.capabilities == {}
+        await client.ping()
+        assert "tools" in client.capabilities
+
+
 async def test_a_callback_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Client(make_server(), on_log=lambda params: 1 / 0) as client:
         await client.set_log_level("debug")

@@ -464,7 +464,8 @@ class Sessions:
             self.begun += 1
             id = str(self.begun)
             await self.opening.wait()
-            return Answer(initialized(LEGACY), headers={"Mcp-Session-Id": id})
+            described = initialized(LEGACY, capabilities={"tools": {}, "logging": {}})
+            return Answer(described, headers={"Mcp-Session-Id": id})
         if request.headers["mcp-session-id"] in self.ended:
             return Answer(status=404)
         if request.verb != "POST":
@@ -529,6 +530,25 @@ async def test_each_who_waits_hears_how_it_ended(pauses: list[float]) -> None:
         await client.close()
     assert len(problems) == 9
     assert all(isinstance(problem, ConnectionClosed) for problem in problems)
+
+
+async def test_a_log_level_is_told_to_who_sends_messages_only() -> None:
+    server = Scripted(initialize=initialized(LEGACY))
+    client = Client(server)
+    await client.set_log_level("error")
+    async with client:
+        assert server.heard == ["initialize"]
+
+
+async def test_a_server_must_take_that_it_is_initialized() -> None:
+    def respond(request: Request) -> Any:
+        if request.method == "initialize":
+            return Answer(initialized(LEGACY))
+        return asyncio.Event().wait() if request.method == "notifications/initialized" else Answer(status=404)
+
+    async with site(respond) as there:
+        with pytest.raises(TimeoutError, match="the server has not taken notifications/initialized within"):
+            await Client(there.url, protocol_version=LEGACY, timeout=0.2).__aenter__()
 
 
 async def test_a_log_level_is_told_to_each_session(pauses: list[float]) -> None:

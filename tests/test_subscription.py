@@ -59,6 +59,7 @@ async def on_transport(kind: str, server: Server, **options: Any) -> Any:
         ({"prompts": True}, [PROMPTS]),
         ({"resource_list": True}, [RESOURCES]),
         ({"resources": ["a://1"]}, ["a://1"]),
+        ({"resources": "a://1"}, ["a://1"]),
         ({"resources": ("a://2", "a://1")}, ["a://1", "a://2"]),
         ({"tools": True, "prompts": True, "resource_list": True, "resources": ["a://2"]}, [*LISTS, "a://2"]),
     ],
@@ -270,7 +271,7 @@ async def test_it_does_not_outlive_its_server_but_the_client_does(version: str) 
     [
         ({}, RpcError, "Method not found"),
         ({"subscriptions__listen": RpcError(-32602, "too many")}, RpcError, "too many"),
-        ({"subscriptions__listen": lambda params: asyncio.Event().wait()}, TimeoutError, "no acknowledgement"),
+        ({"subscriptions__listen": lambda params: asyncio.Event().wait()}, TimeoutError, "not acknowledged within"),
         ({"resources__subscribe": RpcError(-32602, "which?")}, RpcError, "which?"),
         ({"resources__subscribe": lambda params: asyncio.Event().wait()}, TimeoutError, "resources/subscribe"),
     ],
