@@ -135,7 +135,8 @@ class HttpTransport:
             return
         self._closed = True
         for scope in self._writing:
-            scope.reschedule(0)
+            if not scope.expired():  # of itself, in this very moment
+                scope.reschedule(0)
         for task in self._tasks:
             task.cancel()
         try:

@@ -494,6 +494,18 @@ async def test_close_ends_what_is_being_written_and_read() -> None:
             await it.write(request(9))
 
 
+async def test_close_in_the_moment_that_a_write_expires() -> None:
+    async with opened(lambda asked, here: SILENCE) as (here, it, _):
+        writing = asyncio.create_task(it.write(note("x")))
+        await here.until(lambda: len(here.requests) == 1)
+        (scope,) = it._writing
+        scope.reschedule(0)
+        await becomes(scope.expired)
+        await it.close()
+        with pytest.raises(ConnectionClosed):
+            await writing
+
+
 async def test_close_though_nobody_reads() -> None:
     flood = b"".join(event(note("x")) for _ in range(http_transport.MAX_UNREAD + 1))
     async with opened(lambda asked, here: HEAD + flood) as (_, it, got):
