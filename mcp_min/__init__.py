@@ -50,31 +50,23 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Where each public name lives. Imported when first used, so that a program on stdio never loads
-# what HTTP needs.
-_HOME = {
-    "Client": "client",
-    "ClientGroup": "extras.group",
-    "ConnectionClosed": "jsonrpc",
-    "Context": "context",
-    "HttpServerParameters": "targets",
-    "RpcError": "jsonrpc",
-    "Server": "server",
-    "StdioServerParameters": "stdio",
-    "ToolError": "context",
-    "audio": "content",
-    "embedded": "content",
-    "image": "content",
-    "load_config": "extras.config",
-    "resource_link": "content",
-    "serve": "serving",
-    "serve_http": "serving",
-    "serve_stdio": "serving",
-    "serve_tcp": "serving",
-    "serve_unix": "serving",
-    "text": "content",
+# The public names of each module, which is imported when one of them is first used, so that a program
+# on stdio never loads what HTTP needs.
+_PUBLIC = {
+    "client": "Client",
+    "content": "audio embedded image resource_link text",
+    "context": "Context ToolError",
+    "extras.config": "load_config",
+    "extras.group": "ClientGroup",
+    "jsonrpc": "ConnectionClosed RpcError",
+    "server": "Server",
+    "serving": "serve serve_http serve_stdio serve_tcp serve_unix",
+    "stdio": "StdioServerParameters",
+    "targets": "HttpServerParameters",
 }
-__all__ = sorted(_HOME)
+_HOME = {name: home for home, names in _PUBLIC.items() for name in names.split()}
+# What a copy may be without is imported by name only: `import *` wants all that is listed here.
+__all__ = sorted(name for name, home in _HOME.items() if not home.startswith("extras."))
 
 
 def __getattr__(name: str) -> Any:

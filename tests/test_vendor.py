@@ -53,6 +53,7 @@ def test_a_folder_works_under_any_name(tmp_path: Path) -> None:
     assert count == len(files) + len(["LICENSE", "SHA256SUMS"])
     served = run("-c", SERVER, cwd=tmp_path, typed=PING)
     assert json.loads(served.stdout)["result"] == {}, served.stderr
+    assert run("-c", "from deps._mcp import *; Client, Server", cwd=tmp_path).stderr == ""
     assert "python -m deps._mcp list " in run("-m", "deps._mcp", cwd=tmp_path).stdout
     assert run("-m", "deps._mcp", "tour", cwd=tmp_path).stderr == (
         "error: this copy of the package has no deps._mcp.extras\n"
