@@ -117,6 +117,7 @@ class Servers(Mapping[str, "Target"]):
         try:
             if not isinstance(entry, dict):
                 raise ValueError(f"{entry!r:.50} is no object")
+            entry = {key: value for key, value in entry.items() if value is not None}  # null is as good as absent
             kind = entry.get("type", entry.get("transport", "http" if "url" in entry else "stdio"))
             if not isinstance(kind, str) or kind not in KINDS:
                 raise ValueError(f"type: {kind!r:.50} is none of {', '.join(KINDS)}")

@@ -16,7 +16,8 @@ A server that fails stands in `errors` with the reason, and is left out of lists
 `connect` tries all such servers, a call that names one tries that one. A server that is only slow to
 connect is waited for in the background. A group owns its clients and the tasks that open them.
 
-Deliberately absent: what one client does as well; `await group.client(name)` listens and completes.
+Deliberately absent: what one client does as well; `await group.client(name)` listens and completes. URIs
+inside a result are the server's own: the group does not look into results.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ class ClientGroup:
 
     async def client(self, server: str) -> Client:
         """Return the client of one server, connected; raises what went wrong with that, KeyError for no server."""
+        if self._closed:
+            raise ConnectionClosed("the group is closed")
         if server not in self.clients:
-            if self._closed:
-                raise ConnectionClosed("the group is closed")
             if server not in self._opening:
                 # A task of its own: many may wait for it, and any of them may be cancelled or lose patience.
                 self._opening[server] = asyncio.get_running_loop().create_task(self._open(server))
