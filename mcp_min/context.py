@@ -62,7 +62,6 @@ class Caller:
     info: dict[str, Any] = field(default_factory=dict)
     capabilities: dict[str, Any] = field(default_factory=dict)
     log_level: str | None = None  # the least severe that it wants, None for no logs at all
-    modern: bool = False  # whether each of its requests stands alone
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +202,7 @@ class Context:
         """
         for question in questions.values():
             self._require(question)
-        if self.client.modern:
+        if self.call.stands_alone:
             return self._find(questions)
         request = self.call.request
         if request is None or not self.call.open:
@@ -252,7 +251,7 @@ class Context:
             needed = {"form": {}}  # an empty object declares forms, one that names only "url" does not
         if not isinstance(declared, dict) or not needed.keys() <= declared.keys():
             details = f"the client did not declare the capability {'.'.join([name, *needed])}"
-            code = spec.MISSING_CLIENT_CAPABILITY if self.client.modern else INVALID_REQUEST
+            code = spec.MISSING_CLIENT_CAPABILITY if self.call.stands_alone else INVALID_REQUEST
             data = {"requiredCapabilities": {name: needed}, "details": details}
             raise RpcError(code, "Missing client capability", data)
 

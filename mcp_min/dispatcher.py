@@ -69,7 +69,7 @@ class Call:
     headers: Mapping[str, str] | None = None  # of the HTTP request, names in lower case; None elsewhere
     open: bool = True  # False once answered or cancelled: nothing more may be sent about it
     close_stream: Callable[[], None] | None = None  # ends an HTTP response stream early, the answer is fetched later
-    stands_alone: bool = False  # set by the protocol layer: who hangs up wants the work to end, and no answer later
+    stands_alone: bool = False  # set by the protocol: nothing is remembered for it, and who hangs up wants it to end
     message: Message = field(default_factory=dict)  # the one being answered; set by `dispatch`
 
 

@@ -177,7 +177,7 @@ class Server(Catalogue):
             raise RpcError(METHOD_NOT_FOUND, "Method not found", {"details": details})
         if level is not None and level not in spec.LOG_LEVELS:
             raise invalid_params(f"{spec.LOG_LEVEL} must be one of {', '.join(spec.LOG_LEVELS)}, not {level!r:.50}")
-        return Caller(version, info, capabilities, level, modern=True)
+        return Caller(version, info, capabilities, level)
 
     def _recall(self, method: str, params: Params, ctx: Context) -> None:
         """Take up what earlier rounds of this request have learned."""
@@ -277,11 +277,11 @@ class Server(Catalogue):
             value = await _run(resource, variables, ctx)
         except FileNotFoundError:
             # MUST answer with an error, not with empty contents (2026-07-28 server/resources#error-handling).
-            code = INVALID_PARAMS if ctx.client.modern else spec.RESOURCE_NOT_FOUND
+            code = INVALID_PARAMS if ctx.call.stands_alone else spec.RESOURCE_NOT_FOUND
             data = {"uri": uri, "details": f"uri: there is no resource {uri!r:.200}"}
             raise RpcError(code, "Resource not found", data) from None
         blocks = content.blocks(value) or [content.contents(uri, value, resource.definition.get("mimeType"))]
-        return {"contents": blocks} | (resource.caching if ctx.client.modern else {})
+        return {"contents": blocks} | (resource.caching if ctx.call.stands_alone else {})
 
     def _find_resource(self, uri: str) -> tuple[Feature, dict[str, str]]:
         if uri in self.resources:
@@ -366,7 +366,8 @@ def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
         return _failed("the tool's structured result does not fit its output schema:\n" + "\n".join(errors))
     if ctx.client.version < spec.MEMBER_SINCE["structuredContent"]:
         return spec.known_members(result, ctx.client.version)
-    if "structuredContent" in result and not ctx.client.modern and (tool.wrapped or not isinstance(structured, dict)):
+    bare = "structuredContent" in result and (tool.wrapped or not isinstance(structured, dict))
+    if bare and not ctx.call.stands_alone:
         result["structuredContent"] = {"result": structured}
     return result
 

@@ -3,11 +3,11 @@
 `jsonrpc.py` knows messages; this file knows which of them MCP has, and since when. What differs
 between the revisions stands here, so that no other file asks for a date.
 
-Spec: every revision's schema; 2026-07-28 basic#meta, basic#error-codes, changelog.
+Spec: every revision's schema; 2026-07-28 basic#_meta, basic#error-codes, changelog.
 Wire: {"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28", …}} is the mark of the modern era.
 
-Deliberately absent: code that decides. These are dates and names; revisions are ISO dates, so
-that `<` compares their ages.
+Deliberately absent: code that decides anything but what is older. Revisions are ISO dates, so that
+`<` compares their ages.
 """
 
 from __future__ import annotations
@@ -124,5 +124,5 @@ PARAM_HEADER: Final = "mcp-param-"  # + the value of `x-mcp-header`, in lower ca
 SESSION_HEADER: Final = "mcp-session-id"
 PARAM_ANNOTATION: Final = "x-mcp-header"
 
-# The member of `params` that `Mcp-Name` repeats (2026-07-28 basic/transports/streamable-http#standard-headers).
+# The member of `params` that `Mcp-Name` repeats (2026-07-28 basic/transports/streamable-http#standard-request-headers).
 NAME_OF: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}

@@ -51,8 +51,8 @@ def context(
     call = Call(principal="ann", message=message)
     if client is not None:
         call.send, call.request = client.send, client.request
-    modern = version in spec.MODERN
-    return Context(call, Caller(version, {"name": "c"}, capabilities, level, modern))
+    call.stands_alone = version in spec.MODERN
+    return Context(call, Caller(version, {"name": "c"}, capabilities, level))
 
 
 async def test_what_is_known_of_a_request() -> None:
