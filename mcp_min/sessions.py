@@ -112,16 +112,18 @@ class EventStream:
 
         Raises Refused 409 while another does, or 503.
         """
-        if self._reader is not None:
+        if self._reader is not None or self._request is not None:
             raise Refused(409, "this stream has a reader already; one stream, one reader")
         if after is not None:
             self._read = min(after, self._last)
         over = self.over = asyncio.get_running_loop().create_future()
-        await self._begin(request, first)
-        await self._flush()
-        if not self.done:
-            await over
-        self.release(over)
+        try:
+            await self._begin(request, first)
+            await self._flush()
+            if not self.done:
+                await over
+        finally:  # also when whoever serves the request cancels it
+            self.release(over)
 
     def _let_end(self) -> None:
         if not self.over.done():
@@ -144,9 +146,10 @@ class EventStream:
 
     async def _flush(self) -> None:
         """Write what the reader has not got; in order, though several may do so at once."""
-        while self._reader is not None and self._read < self._last:
-            self._read = max(self._read, self._last - len(self.kept)) + 1
-            await self._write(self.kept[self._read - self._last - 1])
+        # Of what has not been read, the oldest may have been forgotten, or all.
+        while self._reader is not None and (left := min(self._last - self._read, len(self.kept))) > 0:
+            self._read = self._last - left + 1
+            await self._write(self.kept[-left])
 
     async def _write(self, data: bytes) -> None:
         reader, over = self._reader, self.over
@@ -276,11 +279,13 @@ class Sessions:
                 return Response(202)
             if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
                 call.close_stream = stream.release
-            request.on_hangup = stream.release
+            request.on_hangup = partial(stream.release, over)
             if request.hung_up:
-                stream.release()
-            await over
-            stream.release(over)
+                stream.release(over)
+            try:
+                await over
+            finally:  # also when whoever serves the request cancels it
+                stream.release(over)
             return stream.response
 
     async def get(self, request: Request, call: Call) -> None:

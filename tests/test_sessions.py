@@ -554,6 +554,39 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(session.streams) == {"0", "4"}
 
 
+async def test_what_nobody_came_for_in_time_is_not_missed(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    monkeypatch.setattr(sessions, "REPLAY", 500)
+    site = Site()
+    browser = await Browser(site).open()
+    await site.session.peer.notify("old")
+    await streams(site, browser.request(call("tell", times=20)))
+    assert site.session.standalone.kept == []
+    for last_event_id in (None, "0-0"):
+        request = browser.get(last_event_id)
+        reading = start(site, request)
+        await request.begun.wait()
+        await site.session.peer.notify("new")
+        assert (await request.message())["method"] == "new"
+        request.hang_up()
+        await reading
+        await streams(site, browser.request(call("tell", times=20)))
+
+
+async def test_a_slow_reader_may_come_too_late(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
+    monkeypatch.setattr(sessions, "REPLAY", 500)
+    site = Site()
+    browser = await Browser(site).open()
+    request = browser.request(call("wait", tell=True))
+    request.read.clear()
+    answering = start(site, request)
+    await request.begun.wait()
+    await streams(site, browser.request(call("tell", id=2, times=20)))
+    request.read.set()
+    site.gate().set()
+    await answering
+    assert told(request.messages()) == ["open", "waited for ''"]
+
+
 async def test_an_unfinished_stream_is_not_forgotten(monkeypatch: pytest.MonkeyPatch, start: Start) -> None:
     monkeypatch.setattr(sessions, "REPLAY", 500)
     site = Site()
@@ -701,6 +734,53 @@ async def test_a_stream_has_one_reader(start: Start) -> None:
     assert await reading is None
     site.server.prompts_changed()
     assert (await second.message())["method"] == "notifications/prompts/list_changed"
+
+
+async def test_a_response_that_may_still_be_whole_is_nobody_elses(start: Start) -> None:
+    site = Site()
+    browser = await Browser(site).open()
+    answering = start(site, browser.request(call("wait")))
+    await becomes(lambda: site.ends)
+    (name,) = set(site.session.streams) - {site.session.standalone.name}
+    assert (await responds(site, browser.get(f"{name}-0"))).status == 409
+    site.gate().set()
+    assert body_of(await answering)["result"]["content"][0]["text"] == "waited for ''"
+
+
+async def test_a_response_that_is_cancelled_has_no_reader(start: Start) -> None:
+    """As other servers do when a client hangs up."""
+    site = Site()
+    browser = await Browser(site).open()
+    request, reading = browser.request(call("wait", tell=True)), browser.get()
+    tasks = [start(site, request), start(site, reading)]
+    seen = await last_id(request)
+    await reading.begun.wait()
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert not site.session.users
+    site.gate().set()
+    assert told(await streams(site, browser.get(seen))) == ["open", "waited for ''"]
+    again = browser.get()
+    start(site, again)
+    site.server.tools_changed()
+    assert (await again.message())["method"] == "notifications/tools/list_changed"
+
+
+async def test_a_late_hang_up_is_no_matter_of_the_next_reader(start: Start) -> None:
+    site = Site()
+    browser = await Browser(site).open()
+    request = browser.request(call("close"))
+    answering = start(site, request)
+    await becomes(lambda: site.gates)  # the handler has let go of its response, which has not yet been written
+    again = browser.get("2-0")
+    resumed = start(site, again)
+    await again.begun.wait()
+    request.hang_up()
+    site.gate().set()
+    await resumed
+    await answering
+    assert told(again.messages()) == ["after", "found again"]
 
 
 async def test_the_end_of_an_old_response_is_not_that_of_the_new(start: Start) -> None:
