@@ -13,6 +13,7 @@ Deliberately absent: what makes a sender known; `extras/auth.py` has API keys an
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 from .jsonrpc import INVALID_REQUEST, RpcError
 
 MAX_REMEMBERED = 10_000  # addresses and principals of which something is remembered
+_PORT = re.compile(r":[0-9]{0,5}\Z")  # and no more: what a Host says is remembered once it is let in
 
 
 class Refused(RpcError):
@@ -97,7 +99,7 @@ class Guards:
         if self._networks and not any(ip_address(peer) in network for network in self._networks):
             raise Refused(403, f"the address {peer} is not in allowed_addresses")
         name = host.lower()
-        if name not in self._bound and not {name, name.rpartition(":")[0]}.intersection(self.allowed_hosts):
+        if name not in self._bound and not {name, _PORT.sub("", name)}.intersection(self.allowed_hosts):
             raise Refused(421, f"the Host {name!r:.100} is not this server's; allowed_hosts would allow it")
         # MUST validate Origin, 403 if present and invalid (streamable-http#security--endpoint). Never
         # compared with Host: in a DNS rebinding attack both name the attacker.

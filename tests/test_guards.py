@@ -41,6 +41,11 @@ VISITS: list[tuple[dict[str, Any], tuple[str, str, str], int | None]] = [
     ({"allowed_hosts": ["MCP.example"]}, ("127.0.0.1", "mcp.example:443", ""), None),
     ({"allowed_hosts": ["mcp.example:8443"]}, ("127.0.0.1", "mcp.example", ""), 421),
     ({"allowed_hosts": ["mcp.example", ""]}, ("127.0.0.1", "", ""), 421),
+    ({"allowed_hosts": ["mcp.example", ""]}, ("127.0.0.1", ":443", ""), 421),
+    ({"allowed_hosts": ["mcp.example"]}, ("127.0.0.1", "mcp.example:65535", ""), None),
+    ({"allowed_hosts": ["mcp.example"]}, ("127.0.0.1", "mcp.example:", ""), None),
+    *(({"allowed_hosts": ["mcp.example"]}, ("127.0.0.1", f"mcp.example:{port}", ""), 421)
+      for port in ("000443", "http", "443\n", " 443", "443:443", "x" * 32_000)),
     ({"host": "::1"}, ("::1", "[::1]:8000", ""), None),
     ({"host": "localhost", "port": 80}, ("::1", "[::1]", ""), None),
     ({"port": 443}, ("127.0.0.1", "127.0.0.1", ""), None),
@@ -55,7 +60,7 @@ VISITS: list[tuple[dict[str, Any], tuple[str, str, str], int | None]] = [
     ({"allowed_addresses": ["10.0.0.0/8"]}, ("127.0.0.1", HOST, ""), 403),
     ({"allowed_addresses": ["127.0.0.0/8", "::1"]}, ("127.0.0.1", HOST, ""), None),
     ({"allowed_addresses": ["127.0.0.0/8", "::1"]}, ("::1", HOST, ""), None),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("options", "visit", "status"), VISITS)
@@ -76,6 +81,19 @@ def test_what_is_remembered_belongs_to_the_whole_request() -> None:
     for visit in [("127.0.0.1", HOST, "http://evil.example"), ("127.0.0.1", "evil.example", "")]:
         with pytest.raises(Refused):
             door.check(*visit)
+
+
+def test_who_was_refused_is_not_remembered() -> None:
+    door = Guards(allowed_hosts=["mcp.example"])
+    for _ in range(2):
+        with pytest.raises(Refused, match="allowed_hosts"):
+            door.check("127.0.0.1", HOST, "")
+    door.check("127.0.0.1", "mcp.example", "")
+    door.bind("127.0.0.1", 8000)
+    for _ in range(2):
+        door.check("127.0.0.1", HOST, "")
+    remembered = door.check.cache_info()  # type: ignore[attr-defined]
+    assert (remembered.currsize, remembered.hits, remembered.maxsize) == (2, 1, guards.MAX_REMEMBERED)
 
 
 @pytest.mark.parametrize(
