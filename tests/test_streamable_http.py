@@ -533,6 +533,13 @@ async def test_preflight(tools: Tools) -> None:
         assert response.headers["Access-Control-Max-Age"] == "600"
 
 
+@pytest.mark.parametrize("wanted", ["x\ty", "x\x80", "x\xa0", "x\r\nSet-Cookie: y"])
+async def test_what_no_header_may_hold_is_not_repeated(tools: Tools, wanted: str) -> None:
+    asked = {"origin": "http://localhost:8000", "access-control-request-headers": wanted}
+    response = await responds(tools.endpoint(), ByHand(None, asked, method="OPTIONS"))
+    assert (response.status, response.headers["Access-Control-Allow-Headers"]) == (204, "")
+
+
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
