@@ -31,7 +31,6 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
@@ -143,7 +142,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         try:
             while not (self.close_connection or http.closing) and (first := await reader.read(1)):
                 self.due = http.now + http.limits.head_timeout
-                self.requestline, self.length, self.answered, self.principal = "", None, False, None
+                self.requestline, self.method, self.length, self.answered, self.principal = "", "", None, False, None
                 try:
                     if not first.isalpha():  # TLS, for example, which waits for an answer
                         raise HttpError(400, "this is not HTTP/1.1")
@@ -159,13 +158,13 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                 except Exception as error:
                     self.refuse(error)
                 finally:
-                    self.on_hangup = None
+                    self.on_hangup = answer = None  # an idle connection shall hold no answer of many megabytes
                     if self.streaming is not None:
                         self.streaming.end()
                 if self.length != 0:
                     await self.linger()
-                self.due = http.now + http.limits.idle_timeout
                 await writer.drain()
+                self.due = http.now + http.limits.idle_timeout
                 served += 1
                 if served % 16 == 0:
                     await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
@@ -293,10 +292,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             return
         # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
         head.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
-        if self.method != "HEAD":
-            head.append(body)
         self.answered = True
-        self.writer.write(b"".join(head))
+        self.writer.write(b"".join(head) + (b"" if self.method == "HEAD" else body))
 
     def refuse(self, error: Exception) -> None:
         """Answer with an error, and end the connection; raise it again where the peer has gone."""
@@ -430,7 +427,10 @@ class HttpServer:
         for connection in self.connections:
             if connection.due < inf:
                 connection.reader.set_exception(HttpError(503, "the server is closing, try again"))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline):
-                await asyncio.gather(*filter(None, self.connections.values()))
-        self.timer.cancel()
+        work = asyncio.gather(*filter(None, self.connections.values()), return_exceptions=True)
+        try:
+            await asyncio.wait([work], timeout=deadline)
+        finally:
+            work.cancel()
+            self.timer.cancel()
+        await asyncio.wait([work], timeout=self.limits.linger)  # and no longer, whatever it makes of that

@@ -10,6 +10,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from math import inf
@@ -246,6 +247,35 @@ async def test_a_head_request_gets_no_body() -> None:
         status, headers, _ = await client.answer("HEAD")
         assert (status, int(headers["content-length"]) > 50) == (200, True)
         assert (await client.answer())[0] == 200  # the next thing on the wire
+
+
+async def test_what_follows_a_head_request_is_no_head_request() -> None:
+    async with serving() as server, connected(server) as client:
+        await client.send(head("HEAD / HTTP/1.1", "Host: a") + b"\x00")
+        await client.answer("HEAD")
+        status, _, body = await client.answer()
+        assert (status, json.loads(body)["status"]) == (400, 400)
+
+
+async def test_an_idle_connection_holds_no_answer() -> None:
+    class Answer(bytearray):
+        """Bytes that can be watched."""
+
+    answers: list[weakref.ref[Answer]] = []
+
+    async def application(request: Connection) -> Response:
+        body = Answer(1000)
+        answers.append(weakref.ref(body))
+        return 200, {}, body
+
+    async with serving(application) as server, connected(server) as client:
+        for _ in range(2):
+            await client.send(GET)
+            assert (await client.answer())[2] == bytes(1000)
+            await asyncio.sleep(0)
+            (connection,) = server.connections
+            assert answers[-1]() is None
+            assert len(b"".join(connection._headers_buffer)) < 200
 
 
 async def test_says_what_it_must_and_no_more() -> None:
@@ -1044,6 +1074,24 @@ async def test_when_all_are_at_work_the_newcomer_goes() -> None:
             assert (await client.answer())[0] == 200
 
 
+async def test_an_answer_on_its_way_is_not_thrown_away_for_a_newcomer() -> None:
+    size = 2**25  # more than the sockets hold
+
+    async def application(request: Connection) -> Response:
+        return 200, {}, bytes(size)
+
+    async with serving(application, connections=1) as server, connected(server, limit=2**10) as slow:
+        slow.writer.transport.pause_reading()
+        await slow.send(GET)
+        await until(lambda: server.connections)
+        (connection,) = server.connections
+        await until(lambda: connection.writer.transport.get_write_buffer_size())
+        async with connected(server) as newcomer:
+            assert await newcomer.rest() in (b"", b"reset")
+        slow.writer.transport.resume_reading()
+        assert len((await slow.answer())[2]) == size
+
+
 # --- the end -------------------------------------------------------------------------------------
 
 
@@ -1105,6 +1153,40 @@ async def test_closing_cancels_work_after_the_deadline() -> None:
         await asyncio.wait_for(server.close(0.05), PATIENCE)
         assert not server.connections
         assert await client.rest() in (b"", b"reset")
+
+
+async def test_closing_does_not_wait_for_work_that_cannot_be_cancelled() -> None:
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def application(request: Connection) -> Response:
+        begun.set()
+        with suppress(asyncio.CancelledError):
+            await done.wait()
+        await done.wait()
+        return 200, {}, b""
+
+    async with serving(application, linger=0.05) as server, connected(server) as client:
+        await client.send(GET)
+        await begun.wait()
+        await asyncio.wait_for(server.close(0.05), PATIENCE)
+        assert server.timer.cancelled()
+        assert server.connections
+        done.set()
+        await until(lambda: not server.connections)
+
+
+async def test_closing_that_is_cancelled_ends_all_at_once() -> None:
+    application = Working()
+    async with serving(application) as server, connected(server) as client:
+        await client.send(GET)
+        await application.begun.wait()
+        closing = asyncio.ensure_future(server.close(60))
+        await until(lambda: server.closing)
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        assert server.timer.cancelled()
+        await until(lambda: not server.connections)
 
 
 async def test_closing_with_streams_that_the_application_ends() -> None:
