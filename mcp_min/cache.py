@@ -1,5 +1,7 @@
 """Results that a server has called fresh, kept by the client that asked for them.
 
+`subscription.py` tells a user what has changed; a cache is told as well, and forgets.
+
 Spec: 2026-07-28 server/utilities/caching.
 Wire: ← {"id":1,"result":{"tools":[…],"ttlMs":300000,"cacheScope":"public","resultType":"complete"}}
 

@@ -56,7 +56,8 @@ class Client(Connection):
     protocol_version: skip the search for the server's era. headers, http: of HttpTransport.
 
     Known of the server: `protocol_version`, `server_info`, `capabilities`, `instructions`; of a modern
-    one that was not searched for, only the first, until `ping` has asked it.
+    one that was not searched for, only the first, until `ping` has asked it. What asks the server opens the
+    connection first if need be, raises as `request` does, and RpcError for an answer of another form.
     """
 
     def __init__(
@@ -284,8 +285,9 @@ class Client(Connection):
         `async for change in client.listen(…)`, or, for who must know that nothing is missed from here on,
         `async with client.listen(…) as changes:` and then `async for change in changes`.
         resources: the URIs, or the one, whose updates are wanted; resource_list: changes of the list itself.
-        Changes that come while the caller is busy are kept, each once. Ends when the server ends the subscription,
-        raises ConnectionClosed when the connection breaks; leaving the loop cancels the subscription.
+        Changes that come while the caller is busy are kept, each once. Ends when the server ends the subscription;
+        leaving the loop cancels it, and tells the server. Raises ConnectionClosed when the connection breaks,
+        RpcError or TimeoutError when a server refuses or says nothing, and OSError as opening does.
         """
         lists = {"toolsListChanged": tools, "promptsListChanged": prompts, "resourcesListChanged": resource_list}
         wanted = [key for key, want in lists.items() if want]

@@ -196,12 +196,12 @@ class HttpTransport:
             return
         body = await response.read()
         if asked:
-            answer = await self._answer(response, kind, body, asked["id"])
+            answer = self._answer(response, kind, body, asked["id"])
             await self.answered(self._learn(answer, asked, response))
         elif response.status >= 400:
             logger.warning("the server did not take a message: HTTP %d %.200r", response.status, body)
 
-    async def _answer(self, response: Response, kind: str, body: bytes, id: RequestId) -> Message:
+    def _answer(self, response: Response, kind: str, body: bytes, id: RequestId) -> Message:
         """Return the answer that a response is as a whole. Raises Refused, SessionEnded."""
         details = {"details": f"the server answered with {kind or 'no content type'}"}
         if kind == "application/json":
@@ -217,14 +217,15 @@ class HttpTransport:
                 error = answer["error"]
                 if response.status < 400 or error["code"] in spec.MODERN_ERRORS:
                     return answer | {"id": id}
-                await self._refuse(response, error["message"], error.get("data"))
-        await self._refuse(response, f"HTTP {response.status} from {self.url}", details)
+                self._refuse(response, error["message"], error.get("data"))
+        self._refuse(response, f"HTTP {response.status} from {self.url}", details)
 
-    async def _refuse(self, response: Response, message: str, data: Any = None) -> NoReturn:
+    def _refuse(self, response: Response, message: str, data: Any = None) -> NoReturn:
         if response.status == 404 and self._session is not None:
             # MUST start a new session (2025-11-25 basic/transports#session-management): with a new connection.
             ended = SessionEnded("the server has ended the session (404)")
-            await self._arrived.put(ended)
+            with contextlib.suppress(asyncio.QueueFull):  # many may hear of it, and nobody reads on after the first
+                self._arrived.put_nowait(ended)
             raise ended
         raise Refused(response, message, data)
 
@@ -294,7 +295,7 @@ class HttpTransport:
         response = await self._request("GET", {"accept": EVENTS, **extra})
         if response.status != 200 or _kind(response) != EVENTS:
             response.close()
-            await self._refuse(response, f"HTTP {response.status} from {self.url}: no event stream")
+            self._refuse(response, f"HTTP {response.status} from {self.url}: no event stream")
         return response
 
     async def _deliver(self, event: sse.Event, asked: Message, response: Response) -> bool:

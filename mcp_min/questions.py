@@ -1,8 +1,8 @@
 """What a server may ask its client, and who answers: the same callbacks in both eras.
 
-On a legacy connection a question is a request, and `handlers` stand in the dispatcher's table. In
-the modern era it is part of an `input_required` result, and `inputs` makes what the next round of
-the request carries.
+`connection.py` carries what a client asks; this file is about the other direction. On a legacy
+connection a question is a request, and `handlers` stand in the dispatcher's table. In the modern era
+it is part of an `input_required` result, and `inputs` makes what the next round of the request carries.
 
 Spec: 2026-07-28 basic/patterns/mrtr, client/*; 2025-11-25 client/*.
 Wire: ← {"resultType":"input_required","requestState":"eyJ…","inputRequests":{"1":{"method":"elicitation/create",

@@ -2,6 +2,11 @@
 
 `stream.py`, `stdio.py` and `http_transport.py` each know one way to a server; this file chooses.
 
+    ["python", "server.py"]          a child process, as StdioServerParameters are with more to say
+    "http://127.0.0.1:8000/mcp"      Streamable HTTP or HTTP+SSE, with headers as HttpServerParameters
+    Server("files")                  a server in this process, whose messages are bytes all the same
+    await connect_tcp(host, port)    any transport
+
 A server in memory is served by a task that the client's end of the connection owns.
 
 Deliberately absent: configuration files, which name targets; `extras/config.py` reads them.

@@ -581,6 +581,15 @@ async def test_a_goodbye_that_goes_wrong(
     assert ("the session was left to expire" in caplog.text) == (case != "refused")
 
 
+async def test_many_hear_that_a_session_has_ended() -> None:
+    async with opened(legacy(lambda asked, _: reply(b"", 404))) as (_, it, got):
+        await begin(it, got)
+        for id in range(http_transport.MAX_UNREAD + 9):  # with nobody who reads
+            async with asyncio.timeout(5):
+                with pytest.raises(http_transport.SessionEnded):
+                    await it.write(request(id))
+
+
 async def test_a_session_that_has_ended() -> None:
     def respond(asked: Request, here: Site) -> bytes | None:
         return NO_STREAM if asked.verb == "GET" else reply(problem(-32600, id=None), 404)
