@@ -18,7 +18,7 @@ Deliberately absent: sockets, reconnecting, and what the data means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 COMMENT = b":\n\n"  # an event stream's way to say nothing
 MAX_EVENT = 16 * 2**20  # bytes of one event, as for a line of stdio
@@ -28,14 +28,11 @@ class TooLong(ValueError):
     """An event has more bytes than its reader takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event as it was dispatched; `id` and `retry` (milliseconds) are the latest that the stream has named."""
+class Event(NamedTuple):
+    """One event as it was dispatched; what a stream has named to resume from, its Parser knows."""
 
     data: str
     event: str = "message"
-    id: str = ""
-    retry: int | None = None
 
 
 def encode(data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
@@ -129,4 +126,4 @@ class Parser:
         if not data:
             return []
         text = b"\n".join(data).decode("utf-8", "replace")
-        return [Event(text, event or "message", self.last_event_id, self.retry)]
+        return [Event(text, event or "message")]
