@@ -126,8 +126,8 @@ def _connect(action: Action, positionals: dict[str, str | None], parser: Parser,
     failed = bool(result.get("isError"))
     if failed and not options.json:
         return _fail(1, text)
-    if text:
-        print(text)
+    if text:  # a file or another program gets it as it is
+        print(terminal.printable(text) if sys.stdout.isatty() else text)
     return int(failed)
 
 
@@ -202,8 +202,8 @@ async def _list(client: Client, options: Options) -> tuple[Result, str]:
 
 async def _call(client: Client, options: Options) -> tuple[Result, str]:
     listed = await client.list_tools() if options.arguments else []
-    properties = {tool["name"]: tool["inputSchema"].get("properties", {}) for tool in listed}
-    arguments = terminal.arguments(options.arguments, properties.get(options.tool, {}))
+    schemas = [tool["inputSchema"] for tool in listed if tool["name"] == options.tool]
+    arguments = terminal.arguments(options.arguments, schemas[0].get("properties", {}) if schemas else {})
     try:
         result = await client.call_tool(options.tool, arguments, on_progress=terminal.progress)
     finally:
@@ -231,8 +231,8 @@ async def _prompt(client: Client, options: Options) -> tuple[Result, str]:
 
 async def _listen(client: Client, options: Options) -> tuple[Result, str]:
     async for change in client.listen(tools=True, prompts=True, resource_list=True, resources=options.uris):
-        text = json.dumps(change) if options.json else f"{change['method']} {change['params'].get('uri', '')}"
-        print(text, flush=True)
+        line = json.dumps(change) if options.json else f"{change['method']} {change['params'].get('uri', '')}"
+        print(terminal.one_line(line), flush=True)
     return {}, ""
 
 

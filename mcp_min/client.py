@@ -245,6 +245,7 @@ class Client(Connection):
 
     async def ping(self) -> None:
         """Return when the server has answered; the modern era has no `ping`, and `server/discover` serves."""
+        await self.opened()  # which finds out the era
         if self.modern:
             self._learn(await self.request("server/discover"))
         else:

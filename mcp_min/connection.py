@@ -27,7 +27,6 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, TypeVar
 
 from . import spec
@@ -214,7 +213,12 @@ class Connection:
 
     async def ask(self, method: str, params: Params, options: dict[str, Any]) -> Result:
         """Send one request; again after a pause where that can do no harm. options: of `Peer.request`, which see."""
-        return await self._repeated(partial(self._request, method, params, options), harmless=method in REPEATABLE)
+
+        async def once() -> Result:
+            await self.opened()
+            return await self.peer.request(method, self.stamped(params), **options)
+
+        return await self._repeated(once, harmless=method in REPEATABLE)
 
     async def _repeated(self, work: Callable[[], Coroutine[Any, Any, T]], harmless: bool) -> T:
         """Do something until it works, and raise its error where that will not help, or is not harmless."""
@@ -246,10 +250,6 @@ class Connection:
     def stamped(self, params: Params) -> Params:
         """Add what every modern request MUST carry (2026-07-28 basic/index#_meta)."""
         return params | {"_meta": params.get("_meta", {}) | self._meta} if self.modern else params
-
-    async def _request(self, method: str, params: Params, options: dict[str, Any]) -> Result:
-        await self.opened()
-        return await self.peer.request(method, self.stamped(params), **options)
 
     # --- messages --------------------------------------------------------------------------------
 

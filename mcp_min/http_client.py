@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import ssl
 
 T = TypeVar("T")
-Headers = Mapping[str, str]
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 MAX_HEAD = 64 * 2**10  # bytes of a status line with its headers, and of a line between chunks
@@ -377,7 +376,7 @@ class HttpClient:
         self._connections: set[asyncio.StreamWriter] = set()
         self._idle: dict[Origin, list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]]] = {}
 
-    async def request(self, method: str, url: str, headers: Headers, body: bytes | None = None) -> Response:
+    async def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """Send one request and return its answer as soon as the head is here.
 
         A kept connection that breaks before the answer is replaced once for GET and DELETE, which do no harm when

@@ -43,8 +43,13 @@ def say(text: object, end: str = "\n") -> None:
 
 
 def one_line(text: object) -> str:
-    """Return a stranger's text as one line without control characters, since those could paint the terminal."""
-    return "".join(letter for letter in " ".join(str(text).split()) if letter.isprintable())
+    """Return a stranger's text as one line that is printable."""
+    return printable(" ".join(str(text).split()))
+
+
+def printable(text: str) -> str:
+    """Return a stranger's text without control characters, since those could paint the terminal."""
+    return "".join(letter for letter in text if letter.isprintable() or letter in "\n\t")
 
 
 # --- words as arguments --------------------------------------------------------------------------

@@ -370,6 +370,13 @@ async def test_a_ping_tells_what_was_not_searched_for() -> None:
         assert "tools" in client.capabilities
 
 
+@pytest.mark.parametrize("version", [None, *ERAS])
+async def test_a_ping_may_come_first(version: str | None) -> None:
+    client = Client(make_server(), protocol_version=version)
+    await client.ping()
+    await client.close()
+
+
 async def test_a_callback_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async with Client(make_server(), on_log=lambda params: 1 / 0) as client:
         await client.set_log_level("debug")

@@ -324,7 +324,8 @@ def test_at_a_terminal(command: list[str], monkeypatch: pytest.MonkeyPatch) -> N
     assert err.getvalue().endswith(f"\r{' ' * 79}\r")
     assert main(["call", "delete", *command]) == 0
     assert main(["read", "demo://bytes", *command]) == 0
-    assert out.getvalue() == "on top\naccept\n[image/png, 256 bytes]\n"
+    assert main(["call", "show", "value=a\n\tb\x1b[31m\x9b31m", *command]) == 0  # which paint nothing
+    assert out.getvalue() == "on top\naccept\n[image/png, 256 bytes]\ngot a\n\tb[31m31m\n"
 
 
 def test_log_messages_are_shown(command: list[str], capsys: pytest.CaptureFixture[str], folder: Path) -> None:
