@@ -77,6 +77,11 @@ class ByHand:
         async with asyncio.timeout(PATIENCE):
             return await self._events.get()
 
+    @property
+    def last_event_id(self) -> str:
+        """What a client would come back with."""
+        return self._parser.last_event_id
+
     async def message(self) -> Any:
         """Wait for the next message."""
         return json.loads((await self.event()).data)

@@ -442,7 +442,8 @@ async def test_a_slow_reader_holds_its_own_handler_only(start: Start) -> None:
 
 
 async def last_id(request: ByHand) -> str:
-    return (await request.event()).id
+    await request.event()
+    return request.last_event_id
 
 
 @pytest.mark.parametrize("version", spec.LEGACY)
@@ -806,6 +807,21 @@ async def test_a_reader_that_is_gone_before_it_begins() -> None:
     request.hung_up = True
     assert await streams(site, request) == []
     assert not site.session.users
+
+
+async def test_a_reader_that_has_ended_its_side_is_none(start: Start) -> None:
+    class HalfClosed(ByHand):
+        async def write(self, data: bytes) -> None:
+            self.streamed.append(data)
+
+    site = Site()
+    browser = await Browser(site).open()
+    request = HalfClosed(method="GET", headers={"mcp-session-id": browser.id})
+    request.hung_up = True
+    assert await asyncio.wait_for(site.endpoint(request), PATIENCE) is None
+    assert not site.session.users
+    start(site, again := browser.get())
+    await again.begun.wait()
 
 
 async def test_a_request_of_the_server_is_answered_by_post(start: Start) -> None:
