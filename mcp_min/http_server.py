@@ -99,9 +99,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
     headers: dict[str, str]  # type: ignore[assignment]  # a plain dict where the stock one is an email.message
     principal: object = None
     on_hangup: Callable[[], object] | None = None
-    close_connection = hung_up = False
+    close_connection = hung_up = answered = False  # answered: some of the answer is on the wire
     length: int | None = None  # bytes of the body still to be read; None when not known
-    answered = False  # some of the answer is on the wire
     streaming: Stream | None = None  # the answer, where it has no length
     _headers_buffer: list[bytes]  # the stock methods', until it is sent in one piece with the body
 
@@ -177,7 +176,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
 
     async def finish(self) -> None:  # type: ignore[override]  # awaits where the stock one blocks
         """Close, and wait until the peer has all that was sent, or has been cut off."""
-        self.due = inf
+        # Over TLS, the peer owes us its goodbye.
+        self.due = inf if self.writer.can_write_eof() else self.http.now + self.http.limits.write_timeout
         self.writer.close()
         try:
             await self.writer.wait_closed()
@@ -292,7 +292,6 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             return
         # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
         head.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
-        self.answered = True
         self.writer.write(b"".join(head) + (b"" if self.method == "HEAD" else body))
 
     def refuse(self, error: Exception) -> None:
@@ -389,7 +388,7 @@ class HttpServer:
             *(host, port),
             ssl=ssl,
             ssl_handshake_timeout=self.limits.head_timeout if ssl else None,
-            ssl_shutdown_timeout=self.limits.linger if ssl else None,
+            ssl_shutdown_timeout=self.limits.write_timeout if ssl else None,  # what we have sent shall arrive first
             reuse_port=reuse_port,
             backlog=256,
         )

@@ -806,6 +806,22 @@ async def test_streams_are_counted() -> None:
             assert b"(streams)" in body
 
 
+async def test_silence_before_the_first_piece_is_the_applications(caplog: pytest.LogCaptureFixture) -> None:
+    application = Streaming()
+    async with serving(application, keep_alive=0.01) as server, connected(server) as client:
+        await client.send(GET)
+        await until(lambda: server.streams)
+        then = server.now
+        await until(lambda: server.now > then + 0.1)
+        application.pieces.put_nowait(b"one")
+        await client.reader.readuntil(b"\r\n\r\n")
+        assert await client.chunk() == b"one"
+        assert application.request is not None
+        assert application.request.headers == {}, "an idle stream weighs little"
+        application.pieces.put_nowait(None)
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("hang_up", ["close", "reset"])
 async def test_a_stream_whose_reader_hangs_up(hang_up: str, caplog: pytest.LogCaptureFixture) -> None:
     application = Streaming()
@@ -928,6 +944,28 @@ async def test_the_end_of_an_answer_is_not_lost_in_our_buffers() -> None:
         assert len((await client.rest()).partition(b"\r\n\r\n")[2]) == written
 
 
+async def test_a_peer_that_takes_no_answer_is_not_given_the_next() -> None:
+    served = 0
+
+    async def application(request: Connection) -> Response:
+        nonlocal served
+        served += 1
+        return 200, {}, bytes(2**20)
+
+    async with serving(application) as server, connected(server, limit=2**10) as client:
+        client.writer.transport.pause_reading()
+        await client.send(GET * 200)
+        await until(lambda: server.connections)
+        (connection,) = server.connections
+        await until(lambda: connection.writer.transport.get_write_buffer_size() > 2**16)
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert served < 32  # what the sockets hold, and no more
+        client.writer.transport.resume_reading()
+        for _ in range(200):
+            assert len((await client.answer())[2]) == 2**20
+
+
 async def test_a_peer_that_does_not_take_its_answer_is_dropped() -> None:
     async def application(request: Connection) -> Response:
         return 200, {}, b"x" * 2**25
@@ -977,6 +1015,23 @@ async def test_an_application_that_fails(application: Application, caplog: pytes
         assert await client.rest() == b""
     assert [record.name for record in caplog.records] == ["mcp_min"]
     assert caplog.records[0].exc_info is not None
+
+
+async def test_a_failure_after_a_hang_up_is_logged_too(caplog: pytest.LogCaptureFixture) -> None:
+    gone = asyncio.Event()
+
+    async def application(request: Connection) -> Response:
+        request.on_hangup = gone.set
+        await gone.wait()
+        raise RuntimeError("SECRET")
+
+    async with serving(application) as server:
+        async with connected(server) as client:
+            await client.send(GET)
+            client.writer.write_eof()
+            assert (await client.answer())[0] == 500
+        await until(lambda: not server.connections)
+    assert [record.name for record in caplog.records] == ["mcp_min"]
 
 
 async def test_an_application_may_refuse() -> None:
@@ -1074,7 +1129,8 @@ async def test_when_all_are_at_work_the_newcomer_goes() -> None:
             assert (await client.answer())[0] == 200
 
 
-async def test_an_answer_on_its_way_is_not_thrown_away_for_a_newcomer() -> None:
+@pytest.mark.parametrize("data", [GET, head("GET / HTTP/1.0")])
+async def test_an_answer_on_its_way_is_not_thrown_away_for_a_newcomer(data: bytes) -> None:
     size = 2**25  # more than the sockets hold
 
     async def application(request: Connection) -> Response:
@@ -1082,7 +1138,7 @@ async def test_an_answer_on_its_way_is_not_thrown_away_for_a_newcomer() -> None:
 
     async with serving(application, connections=1) as server, connected(server, limit=2**10) as slow:
         slow.writer.transport.pause_reading()
-        await slow.send(GET)
+        await slow.send(data)
         await until(lambda: server.connections)
         (connection,) = server.connections
         await until(lambda: connection.writer.transport.get_write_buffer_size())
@@ -1205,16 +1261,22 @@ async def test_closing_with_streams_that_the_application_ends() -> None:
         assert await client.rest() == b""
 
 
-async def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
-    async def application(request: Connection) -> Response:
-        return 200, {}, b"x" * 2**25
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_closing_does_not_wait_for_a_peer_that_does_not_read(streamed: bool) -> None:
+    async def application(request: Connection) -> Response | None:
+        if not streamed:
+            return 200, {}, b"x" * 2**25
+        await request.stream(200, {}, keep_alive=b":\n\n").write(b"x" * 2**25)
+        return None
 
     async with serving(application) as server, connected(server, limit=2**10) as client:
         client.writer.transport.pause_reading()
         await client.send(head("GET / HTTP/1.0"))
         await until(lambda: server.connections)
+        (connection,) = server.connections
         await asyncio.wait_for(server.close(0.1), PATIENCE)
         assert not server.connections
+        await until(lambda: connection.hung_up)  # cut off, not only forgotten
 
 
 async def test_closing_twice() -> None:
@@ -1229,6 +1291,24 @@ async def test_a_port_that_is_taken() -> None:
         with pytest.raises(OSError, match="in use"):
             await other.start("127.0.0.1", server.port)
         assert not hasattr(other, "timer")
+
+
+async def test_a_peer_without_an_address(tmp_path: Path) -> None:
+    peers: list[str] = []
+
+    async def application(request: Connection) -> Response:
+        peers.append(request.peer)
+        return await echo(request)
+
+    async with serving(application) as server:
+        path = str(tmp_path / "socket")
+        listener = await asyncio.get_running_loop().create_unix_server(lambda: Connection(server), path)
+        client = Client(*await asyncio.open_unix_connection(path))
+        await client.send(GET)
+        assert (await client.answer())[0] == 200
+        client.close()
+        listener.close()
+    assert peers == [""]
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="no SO_REUSEPORT here")
@@ -1312,8 +1392,33 @@ async def test_tls_with_a_peer_that_never_begins(tls: tuple[ssl.SSLContext, ssl.
         assert await mute.rest() in (b"", b"reset")
 
 
+async def test_tls_with_a_peer_that_takes_its_time(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    size = 2**24  # more than the sockets hold
+
+    async def application(request: Connection) -> Response:
+        return 200, {}, bytes(size)
+
+    limits = {"tls": tls[0], "linger": 0.05}
+    async with serving(application, **limits) as server, connected(server, ssl=tls[1], limit=2**10) as slow:
+        slow.writer.transport.pause_reading()
+        await slow.send(head("GET / HTTP/1.0"))
+        asyncio.get_running_loop().call_later(0.3, slow.writer.transport.resume_reading)
+        assert len((await slow.answer())[2]) == size
+
+
+async def test_tls_with_a_peer_that_never_says_goodbye(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    async with serving(tls=tls[0], connections=1) as server, connected(server, ssl=tls[1]) as mute:
+        await mute.send(head("GET / HTTP/1.0"))
+        await mute.answer()
+        mute.writer.transport.pause_reading()
+        async with connected(server, ssl=tls[1]) as client:
+            await client.send(GET)
+            assert (await client.answer())[0] == 200
+        mute.writer.transport.abort()
+
+
 async def test_tls_with_a_peer_that_never_ends(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    async with serving(tls=tls[0], linger=0.05) as server, connected(server, ssl=tls[1]) as deaf:
+    async with serving(tls=tls[0], write_timeout=0.05) as server, connected(server, ssl=tls[1]) as deaf:
         await deaf.send(GET)
         await deaf.answer()
         deaf.writer.transport.pause_reading()
