@@ -255,16 +255,15 @@ def _serve(parser: Parser, words: list[str]) -> int:
         from .extras.auth import Auth
 
         options["auth"] = Auth(api_keys={options.pop("api_key"): "api-key"})
-    certificate, key = options.pop("certfile", None), options.pop("keyfile", None)
-    if certificate is not None:
+    cert, key = options.pop("certfile", None), options.pop("keyfile", None)
+    if cert is not None:
         import ssl
 
         options["ssl"] = context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         try:
-            context.load_cert_chain(certificate, key)
+            context.load_cert_chain(cert, key)
         except OSError as error:  # OpenSSL's own is one too, and names no file
-            files = f"--certfile {certificate} --keyfile {key}"
-            raise ValueError(f"{files}: not a certificate and its key: {error}") from None
+            raise ValueError(f"--certfile {cert} --keyfile {key}: not a certificate and its key: {error}") from None
     elif key is not None:  # everything would be sent in the clear
         raise Misuse("--keyfile goes with --certfile")
     server = _load(options.pop("target"))

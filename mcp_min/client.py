@@ -246,10 +246,9 @@ class Client(Connection):
     async def ping(self) -> None:
         """Return when the server has answered; the modern era has no `ping`, and `server/discover` serves."""
         await self.opened()  # which finds out the era
+        found = await self.request("server/discover" if self.modern else "ping")
         if self.modern:
-            self._learn(await self.request("server/discover"))
-        else:
-            await self.request("ping")
+            self._learn(found)
 
     async def set_log_level(self, level: str) -> None:
         """Want log messages of this level and above: on this connection, or, in the modern era, with each request.

@@ -154,6 +154,14 @@ async def test_each_server_may_have_a_client_of_its_own() -> None:
     assert asked == [("a", "Sure?")]
 
 
+async def test_a_client_that_skips_the_search_is_asked_for_its_tools_too() -> None:
+    def make(name: str, target: Any) -> Client:
+        return Client(target, protocol_version="2026-07-28")
+
+    async with ClientGroup({"a": adder()}, client=make) as group:
+        assert [tool["name"] for tool in await group.list_tools()] == ["a__add"]
+
+
 async def test_who_asks_at_once_shares_a_client() -> None:
     made: list[str] = []
 
