@@ -496,6 +496,15 @@ async def test_hanging_up_before_anything_was_said(start: Start) -> None:
     assert told(await streams(site, browser.get(f"{stream}-0"))) == ["waited for ''"]
 
 
+async def test_having_hung_up_before_it_begins(start: Start) -> None:
+    site = Site()
+    request = (await Browser(site).open()).request(call("wait"))
+    request.hung_up = True
+    await asyncio.wait_for(start(site, request), PATIENCE)
+    assert not site.session.users, "nobody waits"
+    await becomes(lambda: site.ends == ["begun"])
+
+
 async def test_a_reader_lost_without_a_word(start: Start) -> None:
     site = Site()
     browser = await Browser(site).open()
