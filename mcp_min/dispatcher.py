@@ -8,9 +8,10 @@ dict, awaits the handler, and turns exceptions into error answers. It is the onl
     ...     {"jsonrpc": "2.0", "id": 1, "method": "echo", "params": {"a": 1}}, Call())
     {'jsonrpc': '2.0', 'id': 1, 'result': {'a': 1}}
 
-Every transport ends here: it makes a `Call`, which holds what only a transport can know, and
+Every transport ends here: it makes and owns a `Call`, which holds what only a transport can know, and
 awaits `dispatch(message, call)`. Transports and protocol know nothing else of one another.
 
+Spec: JSON-RPC 2.0 sections 4 and 5; 2026-07-28 basic#responses, basic#notifications.
 Deliberately absent: MCP. Which methods exist is the table's affair.
 """
 
@@ -76,7 +77,8 @@ class Call:
 class Dispatcher:
     """A table `method -> handler(params, call)` behind one function, `dispatch`.
 
-    around(handler, params, call) stands between the two, for a protocol with something to do for every method.
+    around(handler, params, call) stands between the two, for a protocol with something to do for every request;
+    what is no method has a handler too, which says so.
     """
 
     def __init__(self, methods: Mapping[str, Handler], around: Around | None = None) -> None:

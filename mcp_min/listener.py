@@ -1,9 +1,10 @@
 """Who wants to hear of which changes, and how they are told.
 
-A listener holds a set of pending changes, not a queue: a thousand updates of one resource while
-its reader is slow are one notification. In the modern era a `subscriptions/listen` request is a
-listener with the filter it asked for; a legacy connection is one whose filter grows with each
-`resources/subscribe`.
+`context.py` tells of a request while it is answered; a listener tells of what nobody's request has
+brought about. It holds a set of pending changes, not a queue: a thousand updates of one resource
+while its reader is slow are one notification. In the modern era a `subscriptions/listen` request is
+a listener with the filter it asked for; a legacy connection is one whose filter grows with each
+`resources/subscribe`. Whoever makes a listener runs it and ends it.
 
 Spec: 2026-07-28 basic/patterns/subscriptions; 2025-11-25 server/resources#subscriptions.
 Wire: ← {"method":"notifications/resources/updated","params":{"uri":"note://1",

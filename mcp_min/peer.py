@@ -4,7 +4,8 @@
 task of its own, so that nothing waits in line, and matches each incoming answer with the request
 that waits for it. It does not know whether it is client or server: both ends are a Peer.
 
-Spec: 2025-11-25 basic/lifecycle#timeouts; 2026-07-28 basic/patterns/cancellation, basic/patterns/progress.
+Spec: 2026-07-28 basic/patterns/cancellation, basic/patterns/progress; 2025-11-25 basic/lifecycle#timeouts;
+      2025-03-26 basic#batching.
 Wire: → {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"progressToken":7}, …}}
       ← {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}
       ← {"jsonrpc":"2.0","id":7,"result":{…}}
@@ -36,8 +37,10 @@ OnProgress = Callable[[float, float | None, str | None], object]
 Reply = Callable[[Any], Coroutine[Any, Any, None]]  # takes an answer, or the list of answers to a batch
 
 MAX_TASKS = 16_384  # requests being answered, and what else is going on; past it, reading pauses
-MAX_UNSENT = 256  # answers that wait for a slow reader; past it, reading pauses
-MAX_BURST = 64  # messages taken in before the tasks they began may run, and show what they leave unsent
+# Answers that wait for a slow reader; past it, reading pauses. Two ends that both owe each other so many wait for one
+# another until the timeouts of their requests: to read on would be to store without bound.
+MAX_UNSENT = 256
+MAX_BURST = 64  # messages taken in before their tasks get a turn; only then is it known what stays unsent
 MAX_BATCH = 1_000  # members of one 2025-03-26 batch
 
 
@@ -130,6 +133,7 @@ class Peer:
                 raise jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
         except RpcError as problem:
             return self._start(self._send(jsonrpc.error(problem.id, problem), reply))
+        # What `_start` does, written out: every request passes here, and so do those who read after it.
         task = asyncio.get_running_loop().create_task(self._answer(message, call, reply))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -230,7 +234,7 @@ class Peer:
             raise self._end.result()
         id = id or self.new_id()
         if timeout is not None or on_progress is not None:
-            # SHOULD be unique across active requests: the request's own id is.
+            # MUST be unique across active requests (basic/patterns/progress): the request's own id is.
             params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Message] = loop.create_future()

@@ -116,6 +116,38 @@ async def test_the_end_gives_a_subscription_its_final_result() -> None:
     await client.close()
 
 
+async def test_the_end_waits_until_its_connections_are_gone() -> None:
+    begun, ended, server = asyncio.Event(), asyncio.Event(), make_server()
+
+    @server.method("com.example/wait")
+    async def wait(params: Any, ctx: Any) -> Any:
+        begun.set()
+        try:
+            await asyncio.Future()
+        finally:
+            ended.set()
+
+    async with serve_tcp(server) as listening:
+        client = await connect_tcp(*listening.sockets[0].getsockname())
+        await client.write({"jsonrpc": "2.0", "id": 1, "method": "com.example/wait"})
+        await begun.wait()
+    assert ended.is_set()
+    await client.close()
+
+
+async def test_the_end_of_http_gives_a_subscription_its_final_result() -> None:
+    async with serve_http(make_server(), port=0) as http:
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.port)
+        body = json.dumps(LISTEN).encode()
+        head = f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{http.port}\r\nContent-Length: {len(body)}\r\n"
+        head += "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+        head += "MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: subscriptions/listen\r\n\r\n"
+        writer.write(head.encode() + body)
+        await asyncio.wait_for(reader.readuntil(b"subscriptions/acknowledged"), 10)
+    assert b'"id":4,"result":' in await reader.read()
+    writer.close()
+
+
 async def test_a_browser_gets_nothing_from_tcp() -> None:
     ran: list[int] = []
     server = Server("s")
@@ -209,12 +241,11 @@ async def test_stdio_in_a_running_loop(monkeypatch: pytest.MonkeyPatch) -> None:
         writer.write(b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n')
         assert await reader.readline() == b'{"jsonrpc":"2.0","id":1,"result":{}}\n'
         writer.write(b" " * 101 + b"\n")
-        assert b"more than 100 bytes" in await reader.readline()
+        assert b"more than 100 bytes" in await asyncio.wait_for(reader.readline(), 10)
         writer.write(b'{"jsonrpc":"2.0","id":2,"method":"com.example/wait"}\n')
         await asked.wait()
         writer.write_eof()
         await asyncio.wait_for(serving_it, 10)
-        assert await reader.read() == b""
         writer.close()
     finally:
         for fd, copy in enumerate(saved):
@@ -241,6 +272,35 @@ def test_a_thread_that_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> 
 
     asyncio.run(serving._run(work()))
     assert ended == [0]
+
+
+def test_a_thread_that_ends_soon_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    wake, busy = threading.Event(), threading.Event()
+
+    class Clock:
+        """Looked at when the waiting begins, and only then does the thread go on."""
+
+        @staticmethod
+        def monotonic() -> float:
+            wake.set()
+            return 0
+
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(serving, "THREADS_DEADLINE", 10)
+    monkeypatch.setattr(serving, "time", Clock)
+
+    def block() -> None:
+        busy.set()
+        wake.wait(10)
+        time.sleep(0.01)
+
+    async def work() -> None:
+        asyncio.get_running_loop().run_in_executor(None, block)
+        await asyncio.to_thread(busy.wait, 10)
+
+    asyncio.run(serving._run(work()))
+    assert ended == []
 
 
 def spawn() -> subprocess.Popen[bytes]:
