@@ -50,7 +50,7 @@ HeaderSource = Mapping[str, str] | Callable[[], Any]
 
 
 class SessionEnded(ConnectionClosed):
-    """The server has forgotten the session, and done nothing: the request may be `sent` again in another one."""
+    """The server has forgotten the session, and not done what was asked, which may be `sent` again in another one."""
 
     sent = False
 
@@ -223,10 +223,11 @@ class HttpTransport:
     def _refuse(self, response: Response, message: str, data: Any = None) -> NoReturn:
         if response.status == 404 and self._session is not None:
             # MUST start a new session (2025-11-25 basic/transports#session-management): with a new connection.
-            ended = SessionEnded("the server has ended the session (404)")
+            reason = "the server has ended the session (404)"
+            # Others wait for an answer to what the server may have done: for them it is any lost connection.
             with contextlib.suppress(asyncio.QueueFull):  # many may hear of it, and nobody reads on after the first
-                self._arrived.put_nowait(ended)
-            raise ended
+                self._arrived.put_nowait(ConnectionClosed(reason))
+            raise SessionEnded(reason)
         raise Refused(response, message, data)
 
     def _learn(self, answer: Message, asked: Message, response: Response) -> Message:

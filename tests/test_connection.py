@@ -486,6 +486,30 @@ async def test_a_session_that_has_ended_is_begun_again_once_and_the_request_repe
     assert len(pauses) == 1
 
 
+async def test_what_the_server_does_while_a_session_ends_is_not_repeated(pauses: list[float]) -> None:
+    """Somebody else hears that it has ended; what was sent before may have been done, and is."""
+    sessions, done, at_work = Sessions(), asyncio.Event(), asyncio.Event()
+
+    async def respond(request: Request) -> Answer:
+        answer = await sessions.respond(request)
+        if request.method == "tools/call":
+            at_work.set()
+            await done.wait()
+        return answer
+
+    async with site(respond) as there, Client(there.url, protocol_version=LEGACY) as client:
+        paying = asyncio.create_task(client.call_tool("pay"))
+        await at_work.wait()
+        sessions.ended.add("1")
+        listing = asyncio.create_task(client.list_tools())
+        await until(lambda: client.peer.closed)
+        done.set()
+        assert await listing == []
+        with pytest.raises(ConnectionClosed, match="the server has ended the session"):
+            await paying
+    assert there.heard().count("tools/call") == 1
+
+
 async def test_sessions_that_end_at_once_are_not_begun_for_ever(pauses: list[float]) -> None:
     sessions = Sessions()
     sessions.ended.update("123456")
