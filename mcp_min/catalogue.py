@@ -47,7 +47,7 @@ class Catalogue:
         self.templates: dict[str, Feature] = {}
         self.prompts: dict[str, Feature] = {}
         self.completer: Feature | None = None
-        self.extensions: dict[str, dict[str, Any]] = {}
+        self.extensions: dict[str, dict[str, Any]] = {}  # settings by identifier, as the capabilities declare them
         self.listeners: set[Listener] = set()
         self.methods: dict[str, Handler] = {"subscriptions/listen": self._listen}  # what the dispatcher looks in
         self.offerable: dict[str, Handler] = {  # what moves there with the first feature of its family
@@ -186,7 +186,7 @@ class Catalogue:
         if session is not None:
             session.on_close.append(listener.end)
         try:
-            # MUST be the first message of the subscription.
+            # MUST be the first message of the subscription (2026-07-28 basic/patterns/subscriptions#acknowledgment).
             await listener.notify("notifications/subscriptions/acknowledged", {"notifications": agreed})
             await listener.run()
         finally:

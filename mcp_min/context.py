@@ -14,6 +14,8 @@ Wire: ← {"resultType":"input_required","inputRequests":{"1":{"method":"elicita
          "params":{"message":"Your name?","requestedSchema":{…}}}},"requestState":"eyJ…"}
       → the same request with "inputResponses":{"1":{"action":"accept","content":{…}}}, "requestState":"eyJ…"
 
+A context lives as long as its request, and owns nothing.
+
 Deliberately absent: a way to send after the request has been answered; what is tried then is dropped.
 """
 
@@ -70,12 +72,12 @@ class Context:
 
     call: Call
     client: Caller
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)  # for handlers in threads
     answers: dict[str, Any] = field(default_factory=dict)  # to earlier rounds' questions, verified
     responses: dict[str, Any] = field(default_factory=dict)  # to the last round's, as the client sent them
     round: int = 0  # how often this request has asked before
-    _asked: int = 0
-    _progress: float | None = None
+    _asked: int = 0  # questions that this run has asked; the ordinal is the key of one that was given none
+    _progress: float | None = None  # the last that was told
 
     @property
     def request_id(self) -> RequestId | None:
@@ -128,7 +130,7 @@ class Context:
         """Tell how far the work is, when the client wants to know.
 
         Spec: 2026-07-28 basic/patterns/progress. The unit is the handler's own. A value that does
-        not exceed the last one is not sent: MUST increase with each notification.
+        not exceed the last one is not sent, since it MUST increase with each notification.
         """
         token = self.meta.get("progressToken")
         if token is None or (self._progress is not None and progress <= self._progress):

@@ -73,6 +73,7 @@ class Peer:
         self._tasks: set[asyncio.Task[Any]] = set()  # everything this peer has started
         self._unsent = 0  # answers that are being written
         self._room = asyncio.Event()  # set when a task has ended
+        # Why no answer can come any more; without a result while one can.
         self._end: asyncio.Future[ConnectionClosed] = asyncio.get_running_loop().create_future()
 
     @property
@@ -234,7 +235,7 @@ class Peer:
             raise self._end.result()
         id = id or self.new_id()
         if timeout is not None or on_progress is not None:
-            # MUST be unique across active requests (basic/patterns/progress): the request's own id is.
+            # MUST be unique across active requests (2026-07-28 basic/patterns/progress): the request's own id is.
             params = params | {"_meta": params.get("_meta", {}) | {"progressToken": id}}
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Message] = loop.create_future()
@@ -263,7 +264,7 @@ class Peer:
     def _resolve(self, message: Message) -> None:
         waiting = self._waiting.pop(message["id"], None) if message.get("id") is not None else None
         if waiting is None or waiting.answer.done():
-            # SHOULD ignore an answer that arrives after the cancellation (basic/patterns/cancellation).
+            # SHOULD ignore an answer that arrives after the cancellation (2026-07-28 basic/patterns/cancellation).
             logger.debug("an answer that nobody waits for: %.200r", message)
         else:
             waiting.answer.set_result(message)

@@ -1,8 +1,9 @@
 """What a stateless server must remember, signed and given to the client to keep.
 
-A modern server that asks the user something forgets the call and is called again. What it had
-learned so far travels with the client as `requestState`; this file makes sure that it comes back
-unaltered, in time, from the same caller, and with the same request.
+The files above have kept nothing for a client. But a modern server that asks the user something
+forgets the call and is called again, and what it had learned so far must not be lost: it travels
+with the client as `requestState`. This file makes sure that it comes back unaltered, in time, from
+the same caller, and with the same request.
 
 Spec: 2026-07-28 basic/patterns/mrtr#server-requirements-basic-workflow.
 Wire: "requestState": "eyJhbnN3ZXJzIjp7fSwicm91bmQiOjF9.x5Zk…": base64url of JSON, a dot, base64url of its HMAC-SHA256.

@@ -163,7 +163,7 @@ class Server(Catalogue):
         if not isinstance(version, str) or not isinstance(capabilities, dict) or not isinstance(info, dict):
             needed = f"{spec.PROTOCOL_VERSION} (a string) and {spec.CLIENT_CAPABILITIES} (an object)"
             raise invalid_params(f"_meta needs {needed}, and {spec.CLIENT_INFO} is an object")
-        # MUST match the version in `_meta` (streamable-http#protocol-version-header).
+        # MUST match the version in `_meta` (basic/transports/streamable-http#protocol-version-header).
         if call.headers is not None and call.headers.get(spec.VERSION_HEADER) != version:
             raise headers.mismatch(call.headers, spec.VERSION_HEADER, version)
         if version not in spec.MODERN:

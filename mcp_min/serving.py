@@ -3,7 +3,7 @@
 `server.py` answers messages and the transports carry them; here the two meet. `serve_*` run inside
 your event loop and do what asyncio programs expect: cancel the task, or leave the `async with`, and
 they stop. `run` is for a program that is nothing but a server: it starts the loop, handles signals,
-and alone may end the process.
+and alone may end the process. Each owns the connections it has accepted, and returns when they are gone.
 
 Spec: 2026-07-28 basic/transports/stdio#shutdown; basic/transports/streamable-http#security--endpoint.
 

@@ -166,7 +166,7 @@ async def standard_streams() -> AsyncIterator[FileStream]:
     saved = os.dup(0), os.dup(1)
     stream = FileStream(os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0))
     os.dup2(null, 0)
-    # MUST NOT write anything to stdout that is not a valid message.
+    # MUST NOT write anything to stdout that is not a valid message (2026-07-28 basic/transports/stdio).
     os.dup2(2, 1)
     os.close(null)
     try:

@@ -32,7 +32,7 @@ CHUNK = 64 * 2**10  # bytes asked for at once, the size of a Linux pipe
 HIGH_WATER = 2**20  # bytes sent and not yet taken; past it, `send` waits for the reader
 CLOSE_TIMEOUT = 1.0  # seconds that `close` gives the reader to take what is unsent
 
-Garbage = Literal["answer", "skip", "close"]
+Garbage = Literal["answer", "skip", "close"]  # what a line that is no message leads to
 
 
 class Transport(Protocol):
@@ -67,9 +67,9 @@ class ByteStream(Protocol):
 class LineTransport:
     """Messages as lines over a byte stream.
 
-    garbage: what a line that is no message leads to. A server answers it with an error; a client skips
-    it, since it is most likely a stray print() of the server; on TCP the server answers and closes, so
-    that a web page which posts JSON to the port gets no further than its own first line of HTTP.
+    garbage: a server answers it with an error; a client skips it, since it is most likely a stray
+    print() of the server; on TCP the server answers and closes, so that a web page which posts JSON to
+    the port gets no further than its own first line of HTTP.
     max_line: bytes.
     """
 
