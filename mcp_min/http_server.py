@@ -176,6 +176,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
 
     async def finish(self) -> None:  # type: ignore[override]  # awaits where the stock one blocks
         """Close, and wait until the peer has all that was sent, or has been cut off."""
+        if self.requestline and not self.answered:  # whoever hangs up early leaves a trace too
+            access.info('%s %r "%s" -', self.peer, self.principal, self.requestline)
         # Over TLS, the peer owes us its goodbye.
         self.due = inf if self.writer.can_write_eof() else self.http.now + self.http.limits.write_timeout
         self.writer.close()
@@ -292,6 +294,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             return
         # RFC 9110 section 8.6: MUST NOT send Content-Length in a 204.
         head.append(b"Content-Length: %d\r\n\r\n" % len(body) if status != 204 else b"\r\n")
+        self.answered = True
         self.writer.write(b"".join(head) + (b"" if self.method == "HEAD" else body))
 
     def refuse(self, error: Exception) -> None:
@@ -301,7 +304,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             status, sentence = error.args
         elif isinstance(error, asyncio.LimitOverrunError):
             status, sentence = 431, "the head, or a line between chunks, is too long (max_head)"
-        elif self.hung_up and isinstance(error, (EOFError, OSError)):
+        elif (self.hung_up or self.writer.is_closing()) and isinstance(error, (EOFError, OSError)):
             raise error
         else:
             logger.error("the application failed at %s", self.requestline, exc_info=error)
@@ -345,7 +348,7 @@ class Stream:
 
     def put(self, data: bytes) -> None:
         connection, http = self.connection, self.connection.http
-        if connection.streaming is not self:
+        if connection.streaming is not self or connection.writer.is_closing():
             raise ConnectionResetError("the stream is over")
         self.due = http.now + http.limits.keep_alive
         if connection.request_version == "HTTP/1.1":
@@ -381,9 +384,9 @@ class HttpServer:
 
     async def start(self, host: str, port: int, *, ssl: SSLContext | None = None, reuse_port: bool = False) -> None:
         """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        self.now = loop.time()
-        self.listener = await loop.create_server(
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time()
+        self.listener = await self.loop.create_server(
             lambda: Connection(self),
             *(host, port),
             ssl=ssl,
@@ -397,9 +400,8 @@ class HttpServer:
 
     def tick(self) -> None:
         """Look at every time limit. The clock that the limits are kept by stands still in between."""
-        loop = asyncio.get_running_loop()
-        self.now = loop.time()
-        self.timer = loop.call_later(self.limits.tick, self.tick)
+        self.now = self.loop.time()
+        self.timer = self.loop.call_later(self.limits.tick, self.tick)
         self.stamp = f"Server: mcp_min\r\nDate: {formatdate(usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
             connection.check(self.now)

@@ -863,6 +863,26 @@ async def test_writing_to_a_reader_that_has_gone_says_so(caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
+async def test_an_application_that_goes_on_writing_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def application(request: Connection) -> None:
+        gone = asyncio.Event()
+        request.on_hangup = gone.set
+        stream = request.stream(200, {}, keep_alive=b":\n\n")
+        await stream.write(b"one")
+        await gone.wait()
+        for _ in range(100):
+            with suppress(OSError):
+                await stream.write(b"two")
+
+    async with serving(application) as server:
+        async with connected(server) as client:
+            await client.send(GET)
+            await client.reader.readuntil(b"one\r\n")
+            client.reset()
+        await until(lambda: not server.connections)
+    assert caplog.records == []
+
+
 async def test_an_application_that_ignores_the_hang_up_is_left_in_peace(caplog: pytest.LogCaptureFixture) -> None:
     gone, done = asyncio.Event(), asyncio.Event()
 
@@ -1340,6 +1360,54 @@ async def test_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
         """127.0.0.1 'alice\\n' "GET /x?y HTTP/1.1" 200""",
         """127.0.0.1 None "" 400""",
     ]
+
+
+async def test_the_access_log_names_who_hung_up_before_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    working = asyncio.Event()
+
+    async def application(request: Connection) -> Response:
+        request.principal = "mallory"
+        await request.body()
+        task = asyncio.current_task()
+        assert task is not None
+        request.on_hangup = task.cancel
+        working.set()
+        await asyncio.Event().wait()
+        raise AssertionError("not reached")
+
+    caplog.set_level(logging.INFO, "mcp_min.access")
+    async with serving(application) as server:
+        for data in (GET[:-1], post(b"hello")[:-1], GET):
+            async with connected(server) as client:
+                await client.send(data)
+                if data == GET:
+                    await working.wait()
+            await until(lambda: not server.connections)
+        async with connected(server) as client:
+            await client.send(b"GET /\n HTTP/1.1\r\n\r\n")
+            assert (await client.answer())[0] == 400
+    assert [record.getMessage() for record in caplog.records] == [
+        """127.0.0.1 'mallory' "POST /mcp HTTP/1.1" -""",
+        """127.0.0.1 'mallory' "GET / HTTP/1.1" -""",
+        """127.0.0.1 None "" 400""",
+    ]
+
+
+async def test_a_request_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    application = Streaming()
+
+    async def either(request: Connection) -> Response | None:
+        return await (echo(request) if request.path == "/echo" else application(request))
+
+    caplog.set_level(logging.INFO, "mcp_min.access")
+    async with serving(either) as server, connected(server) as client:
+        await client.send(head("GET /echo HTTP/1.1", "Host: a") + GET)
+        await client.answer()
+        application.pieces.put_nowait(b"one")
+        await client.reader.readuntil(b"one\r\n")
+        client.close()
+        await until(lambda: not server.connections)
+    assert [record.getMessage()[-3:] for record in caplog.records] == ["200", "200"]
 
 
 # --- TLS -----------------------------------------------------------------------------------------
