@@ -953,10 +953,12 @@ async def test_the_end_of_an_answer_is_not_lost_in_our_buffers() -> None:
             await stream.write(b"x" * 1000)
             written += 1000
 
-    async with serving(application) as server, connected(server, limit=2**10) as client:
+    async with serving(application, connections=1) as server, connected(server, limit=2**10) as client:
         client.writer.transport.pause_reading()
         await client.send(head("GET / HTTP/1.0"))
         await until(lambda: written and not server.streams)
+        async with connected(server) as newcomer:  # and not for somebody else's sake
+            assert await newcomer.rest() in (b"", b"reset")
         for _ in range(5):
             await asyncio.sleep(0)
         assert server.connections  # still there, for the write timeout and for `close` to see
@@ -1294,6 +1296,7 @@ async def test_closing_does_not_wait_for_a_peer_that_does_not_read(streamed: boo
         await client.send(head("GET / HTTP/1.0"))
         await until(lambda: server.connections)
         (connection,) = server.connections
+        await until(lambda: connection.writer.transport.get_write_buffer_size())
         await asyncio.wait_for(server.close(0.1), PATIENCE)
         assert not server.connections
         await until(lambda: connection.hung_up)  # cut off, not only forgotten
