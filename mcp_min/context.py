@@ -43,7 +43,6 @@ class InputRequired(BaseException):
     """Ends a modern call with questions. No Exception, so that `except Exception` in a handler cannot swallow it."""
 
     def __init__(self, questions: dict[str, Question]) -> None:
-        super().__init__(questions)
         self.questions = questions
 
 
