@@ -231,8 +231,8 @@ async def _prompt(client: Client, options: Options) -> tuple[Result, str]:
 
 async def _listen(client: Client, options: Options) -> tuple[Result, str]:
     async for change in client.listen(tools=True, prompts=True, resource_list=True, resources=options.uris):
-        line = json.dumps(change) if options.json else f"{change['method']} {change['params'].get('uri', '')}"
-        print(terminal.one_line(line), flush=True)
+        line = terminal.one_line(f"{change['method']} {change['params'].get('uri', '')}")
+        print(json.dumps(change) if options.json else line, flush=True)
     return {}, ""
 
 

@@ -11,7 +11,8 @@ Wire: → POST /mcp, Mcp-Session-Id, MCP-Protocol-Version {"jsonrpc":"2.0","id":
       ← 200 text/event-stream   id: 3-1 ⏎ retry: 500 ⏎ data: {"jsonrpc":"2.0", …}
       → GET /mcp, Last-Event-ID: 3-1                       when the stream ends before the answer
 
-A transport owns its HTTP client, the responses being read, and one task for the standing stream.
+A transport owns its HTTP client, the responses being read, and the tasks that read the standing stream and what
+answered streams have left.
 
 Deliberately absent: authorization. A `headers` function brings it.
 """

@@ -147,6 +147,21 @@ async def list_all(client: Client) -> list[list[str]]:
     return [[item["name"] for item in await each()] for each in lists]
 
 
+async def test_a_lost_connection_is_opened_again_for_what_may_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def no_pause(client: Client, seconds: float) -> None: ...
+
+    monkeypatch.setattr(Client, "_sleep", no_pause)
+    hang_ups = [None, None]
+
+    def respond(request: Request) -> Answer | None:
+        return hang_ups.pop() if hang_ups else Answer({"supportedVersions": ["2026-07-28"], "tools": []})
+
+    async with site(respond) as there:
+        client = Client(there.url, cache=True)
+        assert await client.list_tools() == []
+        await client.close()
+
+
 @pytest.mark.parametrize(
     ("hints", "times"), [({}, 1), ({"cacheScope": "public"}, 1), ({"ttlMs": 0}, 2), ({"ttlMs": None}, 2)]
 )

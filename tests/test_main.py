@@ -629,6 +629,27 @@ def test_listening_ends_with_the_server(command: list[str], capsys: pytest.Captu
         assert capsys.readouterr().out.count("\n") == 1
 
 
+def test_what_is_heard_paints_nothing(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    server = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    answer = {"result": {"protocolVersion": "2025-11-25", "capabilities": {}}}
+    if message["method"] == "server/discover":
+        answer = {"error": {"code": -32601, "message": "no"}}
+    if "id" in message:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}), flush=True)
+    if message["method"] == "resources/subscribe":
+        change = {"method": "notifications/resources/updated", "params": {"uri": "a://b/\\x1b[31m"}}
+        print(json.dumps({"jsonrpc": "2.0", **change}), flush=True)
+        break
+"""
+    assert main(["listen", "a://b", "--", sys.executable, "-c", server]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "notifications/resources/updated a://b/[31m\n"
+    assert "exited with code 0" in shown.err
+
+
 def test_interrupted_at_a_question(start: Callable[..., subprocess.Popen[str]]) -> None:
     """While it waits for a line, not for a message."""
     keyboard, terminal = os.openpty()
