@@ -304,7 +304,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             status, sentence = error.args
         elif isinstance(error, asyncio.LimitOverrunError):
             status, sentence = 431, "the head, or a line between chunks, is too long (max_head)"
-        elif (self.hung_up or self.writer.is_closing()) and isinstance(error, (EOFError, OSError)):
+        elif self.hung_up and isinstance(error, (EOFError, OSError)):
             raise error
         else:
             logger.error("the application failed at %s", self.requestline, exc_info=error)
@@ -348,7 +348,8 @@ class Stream:
 
     def put(self, data: bytes) -> None:
         connection, http = self.connection, self.connection.http
-        if connection.streaming is not self or connection.writer.is_closing():
+        # Until it is told of the hang-up, the application is rather cancelled by that than failed by this.
+        if connection.streaming is not self or (connection.hung_up and connection.writer.is_closing()):
             raise ConnectionResetError("the stream is over")
         self.due = http.now + http.limits.keep_alive
         if connection.request_version == "HTTP/1.1":

@@ -1283,12 +1283,14 @@ async def test_closing_with_streams_that_the_application_ends() -> None:
         assert await client.rest() == b""
 
 
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_closing_does_not_wait_for_a_peer_that_does_not_read(streamed: bool) -> None:
+@pytest.mark.parametrize("stage", ["answer", "stream", "end"])
+async def test_closing_does_not_wait_for_a_peer_that_does_not_read(stage: str) -> None:
     async def application(request: Connection) -> Response | None:
-        if not streamed:
+        if stage == "answer":
             return 200, {}, b"x" * 2**25
-        await request.stream(200, {}, keep_alive=b":\n\n").write(b"x" * 2**25)
+        stream = request.stream(200, {}, keep_alive=b":\n\n")
+        while request.writer.transport.get_write_buffer_size() == 0:
+            await stream.write(b"x" * (2**25 if stage == "stream" else 1000))
         return None
 
     async with serving(application) as server, connected(server, limit=2**10) as client:
@@ -1297,6 +1299,7 @@ async def test_closing_does_not_wait_for_a_peer_that_does_not_read(streamed: boo
         await until(lambda: server.connections)
         (connection,) = server.connections
         await until(lambda: connection.writer.transport.get_write_buffer_size())
+        await until(lambda: connection.writer.is_closing() or stage != "end")
         await asyncio.wait_for(server.close(0.1), PATIENCE)
         assert not server.connections
         await until(lambda: connection.hung_up)  # cut off, not only forgotten
@@ -1403,14 +1406,17 @@ async def test_a_request_is_logged_once(caplog: pytest.LogCaptureFixture) -> Non
         return await (echo(request) if request.path == "/echo" else application(request))
 
     caplog.set_level(logging.INFO, "mcp_min.access")
-    async with serving(either) as server, connected(server) as client:
+    async with serving(either) as server, connected(server) as client, connected(server) as other:
+        await other.send(head("GET /echo HTTP/1.1", "Host: a"))
+        await other.answer()
+        other.close()
         await client.send(head("GET /echo HTTP/1.1", "Host: a") + GET)
         await client.answer()
         application.pieces.put_nowait(b"one")
         await client.reader.readuntil(b"one\r\n")
         client.close()
         await until(lambda: not server.connections)
-    assert [record.getMessage()[-3:] for record in caplog.records] == ["200", "200"]
+    assert [record.getMessage()[-3:] for record in caplog.records] == ["200"] * 3
 
 
 # --- TLS -----------------------------------------------------------------------------------------
