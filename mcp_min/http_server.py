@@ -180,13 +180,13 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             access.info('%s %r "%s" -', self.peer, self.principal, self.requestline)
         # Over TLS, the peer owes us its goodbye.
         self.due = inf if self.writer.can_write_eof() else self.http.now + self.http.limits.write_timeout
-        self.writer.close()
+        if not self.writer.is_closing():  # asyncio's TLS, closed twice, forgets what it has to send and can be asked
+            self.writer.close()
         try:
             await self.writer.wait_closed()
-        except (OSError, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError):  # it was lost in one way or another, or we are to hurry
             self.writer.transport.abort()
-        finally:
-            del self.http.connections[self]
+        del self.http.connections[self]
 
     async def linger(self) -> None:
         """End our side, then discard what the peer still sends until it ends its own."""

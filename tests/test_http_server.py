@@ -863,6 +863,46 @@ async def test_writing_to_a_reader_that_has_gone_says_so(caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
+async def test_who_has_only_ended_its_side_still_gets_a_stream() -> None:
+    ended = asyncio.Event()
+
+    async def application(request: Connection) -> None:
+        request.on_hangup = ended.set
+        stream = request.stream(200, {}, keep_alive=b":\n\n")
+        await ended.wait()
+        await stream.write(b"one")
+
+    async with serving(application) as server, connected(server) as client:
+        await client.send(GET)
+        await until(lambda: server.streams)
+        client.writer.write_eof()
+        assert (await client.answer())[2] == b"one"
+
+
+async def test_who_writes_in_the_moment_of_the_hang_up_is_cancelled_by_it() -> None:
+    problems: list[BaseException] = []
+
+    async def application(request: Connection) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        request.on_hangup = task.cancel
+        stream = request.stream(200, {}, keep_alive=b":\n\n")
+        await stream.write(b"one")
+        request.writer.transport.abort()
+        try:
+            await stream.write(b"two")
+            await asyncio.Event().wait()
+        except BaseException as problem:
+            problems.append(problem)
+            raise
+
+    async with serving(application) as server, connected(server) as client:
+        await client.send(GET)
+        await until(lambda: problems)
+        await until(lambda: not server.connections)
+    assert isinstance(problems[0], asyncio.CancelledError)
+
+
 async def test_an_application_that_goes_on_writing_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def application(request: Connection) -> None:
         gone = asyncio.Event()
@@ -1483,17 +1523,23 @@ async def test_tls_with_a_peer_that_takes_its_time(tls: tuple[ssl.SSLContext, ss
         assert len((await slow.answer())[2]) == size
 
 
+async def handshake(wire: Client, context: ssl.SSLContext) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
+    """Begin TLS by hand, to say no more than a test wants; what there is to send comes out of the second."""
+    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
+    peer = context.wrap_bio(received, sent, server_hostname="localhost")
+    while not peer.version():
+        with suppress(ssl.SSLWantReadError):
+            peer.do_handshake()
+        await wire.send(sent.read())
+        if not peer.version():
+            received.write(await wire.reader.read(2**16))
+    return peer, sent
+
+
 async def test_tls_with_a_peer_that_never_says_goodbye(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
     """It keeps nobody out."""
-    received, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
-    mute = tls[1].wrap_bio(received, sent, server_hostname="localhost")
     async with serving(tls=tls[0], connections=1) as server, connected(server) as wire:
-        while not mute.version():
-            with suppress(ssl.SSLWantReadError):
-                mute.do_handshake()
-            await wire.send(sent.read())
-            if not mute.version():
-                received.write(await wire.reader.read(2**16))
+        mute, sent = await handshake(wire, tls[1])
         mute.write(head("GET / HTTP/1.0"))
         await wire.send(sent.read())
         await until(lambda: server.connections)
@@ -1502,6 +1548,30 @@ async def test_tls_with_a_peer_that_never_says_goodbye(tls: tuple[ssl.SSLContext
         async with connected(server, ssl=tls[1]) as client:
             await client.send(GET)
             assert (await client.answer())[0] == 200
+
+
+async def test_tls_with_a_peer_that_says_goodbye_and_does_not_read(
+    tls: tuple[ssl.SSLContext, ssl.SSLContext], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stops no clock."""
+
+    async def application(request: Connection) -> Response:
+        return 200, {}, b"x" * 2**25
+
+    async with serving(application, tls=tls[0], head_timeout=0.2) as server, connected(server, limit=2**10) as wire:
+        deaf, sent = await handshake(wire, tls[1])
+        wire.writer.transport.pause_reading()
+        deaf.write(GET)
+        with suppress(ssl.SSLWantReadError):
+            deaf.unwrap()
+        await wire.send(sent.read())
+        await until(lambda: server.connections)
+        (connection,) = server.connections
+        await until(lambda: connection.hung_up and connection.writer.is_closing())
+        async with connected(server, ssl=tls[1]) as slow:
+            await slow.send(GET[:10])
+            assert (await slow.answer())[0] == 408
+    assert caplog.records == []
 
 
 async def test_tls_with_a_peer_that_never_ends(tls: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
