@@ -161,6 +161,12 @@ def test_text_and_content_have_no_output_schema(function: Any) -> None:
     assert "outputSchema" not in make_tool(function).definition
 
 
+def test_with_an_output_schema_the_return_annotation_is_not_read() -> None:
+    def names() -> set[str]: ...  # of no JSON type
+
+    assert make_tool(names, output_schema={"type": "array"}).definition["outputSchema"] == {"type": "array"}
+
+
 def test_an_output_schema_by_hand_stays_whatever_it_says() -> None:
     assert make_tool(returns_list, output_schema={"type": "array"}).definition["outputSchema"] == {"type": "array"}
 

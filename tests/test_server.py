@@ -206,7 +206,7 @@ async def test_headers_are_compared_with_the_body(name: str | None) -> None:
 @pytest.mark.parametrize(("region", "code"), [("eu", None), ("us", -32020), (None, -32020)])
 async def test_arguments_that_are_headers_too(region: str | None, code: int | None) -> None:
     server = Server("s")
-    server.prompt(name="query")(lambda: "")
+    server.prompt(name="query")(lambda region="": region)
 
     @server.tool
     async def query(region: Annotated[str, {"x-mcp-header": "Region"}]) -> str:
@@ -220,9 +220,10 @@ async def test_arguments_that_are_headers_too(region: str | None, code: int | No
     assert answer.get("error", {}).get("code") == code
     headers = headers | {spec.METHOD_HEADER: "prompts/get"}
     headers.pop("mcp-param-region", None)
-    prompt = await server.dispatch(request("prompts/get", {"name": "query"}), Call(headers=headers))
+    message = request("prompts/get", {"name": "query", "arguments": {"region": "eu"}})
+    prompt = await server.dispatch(message, Call(headers=headers))
     assert prompt is not None
-    assert "result" in prompt, "a prompt of that name has no such argument"
+    assert "result" in prompt, "the argument of a prompt of that name has no header"
 
 
 async def test_headers_of_what_is_no_tool() -> None:
