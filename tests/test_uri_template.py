@@ -96,6 +96,8 @@ def test_dots_and_colons_alone_are_harmless(value):
         ("a://{1}", "only {name} and {+name}"),
         ("a://{x", "only {name} and {+name}"),
         ("a://x}", "only {name} and {+name}"),
+        ("a://{x}/{y", "only {name} and {+name}"),
+        ("a://{x}/y}", "only {name} and {+name}"),
         ("constant://here", "needs variables"),
         ("{" * 50 + "x" + "}" * 50, "only {name} and {+name}"),
     ],
