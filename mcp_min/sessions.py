@@ -60,7 +60,7 @@ class EventStream:
     def __init__(self, session: HttpSession, request: Request | None = None) -> None:
         self.name = str(next(session.names))  # the id of an event is name-number
         self.response: Response | None = None  # whole, where no stream is needed
-        self.over = asyncio.Event()  # set when the response shall end; each has its own
+        self.over = asyncio.get_running_loop().create_future()  # done when the response shall end; each has its own
         self.done = False  # nothing more will be said
         self.kept: list[bytes] = []  # the newest events, for who has lost them
         self._session = session
@@ -94,9 +94,9 @@ class EventStream:
         elif self._request is not None:
             self.response = Response(202)
         self._request, self.done = None, True
-        self.over.set()
+        self._let_end()
 
-    def release(self, over: asyncio.Event | None = None) -> None:
+    def release(self, over: asyncio.Future[None] | None = None) -> None:
         """End the response, unless it is another; what is said from now on waits for who comes for it."""
         if self._request is not None:
             headers = {**EVENTS, "Mcp-Session-Id": self._session.id}
@@ -104,7 +104,7 @@ class EventStream:
             self._request = None
         if over is None or over is self.over:
             self._reader = None
-            self.over.set()
+            self._let_end()
 
     async def resume(self, request: Request, after: int | None = None, first: bytes | None = None) -> None:
         """Let the response to `request` carry the stream, from the event after that number on, until it is over.
@@ -115,14 +115,18 @@ class EventStream:
             raise Refused(409, "this stream has a reader already; one stream, one reader")
         if after is not None:
             self._read = min(after, self._last)
-        over = self.over = asyncio.Event()
+        over = self.over = asyncio.get_running_loop().create_future()
         try:
             await self._begin(request, first)
             await self._flush()
             if not self.done:
-                await over.wait()
+                await over
         finally:  # also when whoever serves the request cancels it
             self.release(over)
+
+    def _let_end(self) -> None:
+        if not self.over.done():  # a future, which costs less than an event
+            self.over.set_result(None)
 
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
         first = first or self._first(request)
@@ -278,7 +282,7 @@ class Sessions:
             if request.hung_up:
                 stream.release(over)
             try:
-                await over.wait()
+                await over
             finally:  # also when whoever serves the request cancels it
                 stream.release(over)
             return stream.response
