@@ -85,6 +85,7 @@ class EventStream:
         else:
             self.response = self._session.endpoint.finished(answer)
             self._request = None
+            self._let_end()  # a turn of the loop before `end` does
 
     def end(self) -> None:
         """Let the response end: all has been said, or nothing is to be said of a request that was cancelled."""
