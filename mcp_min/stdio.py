@@ -264,6 +264,13 @@ class ChildProcess(FileStream):
             raise ConnectionClosed(self._broken or f"the server {self._parameters.command!r} closed its stdout")
         return data
 
+    async def send(self, data: bytes) -> None:
+        try:
+            await super().send(data)
+        except ConnectionClosed:
+            await asyncio.wait([self._exited], timeout=FLUSH_TIMEOUT)  # how it ended says more than a broken pipe
+            raise ConnectionClosed(self._broken) from None
+
     async def close(self) -> None:
         """Close its stdin, then ask, then kill, `grace` seconds apart; returns when nothing is left.
 

@@ -532,6 +532,23 @@ async def test_a_child_that_dies_fails_every_call_at_once(
             await connection.echo()
 
 
+async def write_on(stream: ChildProcess) -> None:
+    while True:
+        await stream.send(b"{}\n")
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("end", ["exit(3)", "os.close(0); exit(3)"])
+async def test_how_a_child_ended_is_what_a_writer_hears_of(end: str) -> None:
+    stream = ChildProcess(python(f"import os; {end}"))
+    try:
+        async with asyncio.timeout(10):
+            with pytest.raises(ConnectionClosed, match="exited with code 3"):
+                await write_on(stream)
+    finally:
+        await stream.close()
+
+
 async def test_a_daemon_that_a_child_leaves_behind_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stdio, "FLUSH_TIMEOUT", 0.05)
     leave = "import subprocess as s, sys; p = s.Popen(['sleep', '1000'], start_new_session=True)"
