@@ -204,8 +204,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         match, fields = REQUEST_LINE.match(head), FIELDS.findall(head)
         if match is None or len(fields) != head.count("\r\n"):
             raise HttpError(400, "a head is `METHOD /path HTTP/1.1` and lines of `Name: value`, each ended by CR LF")
-        self.requestline = match[0]
         self.method, authority, self.path, self.query, self.request_version = match.groups("")
+        self.requestline = f"{self.method} {self.path} {self.request_version}"  # no query: logs shall name no session
         headers: dict[str, str] = {}
         for name, value in fields:
             name = name.lower()

@@ -1403,7 +1403,7 @@ async def test_the_access_log(caplog: pytest.LogCaptureFixture) -> None:
         await client.answer()
         await client.answer()
     assert [record.getMessage() for record in caplog.records] == [
-        """127.0.0.1 'alice\\n' "GET /x?y HTTP/1.1" 200""",
+        """127.0.0.1 'alice\\n' "GET /x HTTP/1.1" 200""",
         """127.0.0.1 None "" 400""",
     ]
 
