@@ -36,6 +36,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from math import inf
 from ssl import SSLContext
+from typing import Any
 
 logger = logging.getLogger("mcp_min")
 access = logging.getLogger("mcp_min.access")
@@ -99,7 +100,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
     headers: dict[str, str]  # type: ignore[assignment]  # a plain dict where the stock one is an email.message
     principal: object = None
     on_hangup: Callable[[], object] | None = None
-    close_connection = hung_up = answered = False  # answered: some of the answer is on the wire
+    close_connection = hung_up = lost = answered = False  # answered: some of the answer is on the wire
     length: int | None = None  # bytes of the body still to be read; None when not known
     streaming: Stream | None = None  # the answer, where it has no length
     _headers_buffer: list[bytes]  # the stock methods', until it is sent in one piece with the body
@@ -118,6 +119,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._hang_up()
+        self.lost = True
 
     def _hang_up(self) -> None:
         if self.on_hangup is not None and not self.hung_up:
@@ -159,7 +161,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                 finally:
                     self.on_hangup = answer = None  # an idle connection shall hold no answer of many megabytes
                     if self.streaming is not None:
-                        self.streaming.end()
+                        http.streams.discard(self.streaming)
+                        self.streaming = None
                 if self.length != 0:
                     await self.linger()
                 await writer.drain()
@@ -322,20 +325,18 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             raise HttpError(503, "too many streams are open (streams)")
         self.respond(status, headers, None)
         self.headers = {}  # an idle stream shall weigh little
-        self.streaming = Stream(self, keep_alive)
-        return self.streaming
+        self.streaming = stream = Stream(self, keep_alive)
+        self.http.streams.add(stream)
+        return stream
 
 
+@dataclass(slots=True, eq=False)
 class Stream:
     """An answer in pieces. It belongs to one request: a late `write` cannot reach somebody else's answer."""
 
-    __slots__ = ("connection", "due", "keep_alive")
-
-    def __init__(self, connection: Connection, keep_alive: bytes) -> None:
-        self.connection = connection
-        self.keep_alive = keep_alive
-        self.due = inf  # loop time of the next one; silence before the first piece is the application's
-        connection.http.streams.add(self)
+    connection: Connection
+    keep_alive: bytes
+    due: float = inf  # loop time of the next one; silence before the first piece is the application's
 
     async def write(self, data: bytes) -> None:
         """Send `data` at once and whole, then wait while the peer is too far behind.
@@ -358,9 +359,12 @@ class Stream:
         connection.writer.write(b"".join(head) + (b"" if connection.method == "HEAD" else data))
         connection.answered = True
 
-    def end(self) -> None:
-        self.connection.http.streams.discard(self)
-        self.connection.streaming = None
+    def close(self, data: bytes) -> None:
+        """End the answer with `data`, and with it the connection, while the application still works. As `write`."""
+        self.put(data)
+        self.put(b"")
+        self.connection.hung_up = True  # we have
+        self.connection.writer.close()
 
 
 # --- the server: what is shared ------------------------------------------------------------------
@@ -387,15 +391,14 @@ class HttpServer:
         """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time()
-        self.listener = await self.loop.create_server(
-            lambda: Connection(self),
-            *(host, port),
-            ssl=ssl,
-            ssl_handshake_timeout=self.limits.head_timeout if ssl else None,
-            ssl_shutdown_timeout=self.limits.write_timeout if ssl else None,  # what we have sent shall arrive first
-            reuse_port=reuse_port,
-            backlog=256,
-        )
+        options: dict[str, Any] = {"reuse_port": reuse_port, "backlog": 256}
+        if ssl is not None:  # what we have sent shall arrive before it ends
+            times = {
+                "ssl_handshake_timeout": self.limits.head_timeout,
+                "ssl_shutdown_timeout": self.limits.write_timeout,
+            }
+            options |= {"ssl": ssl, **times}
+        self.listener = await self.loop.create_server(lambda: Connection(self), host, port, **options)
         self.port: int = self.listener.sockets[0].getsockname()[1]
         self.tick()
 
@@ -406,13 +409,15 @@ class HttpServer:
         self.stamp = f"Server: mcp_min\r\nDate: {formatdate(usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
             connection.check(self.now)
+        self.streams = {stream for stream in self.streams if not stream.connection.lost}
         for stream in self.streams:
             if self.now >= stream.due and not stream.connection.writer.is_closing():
                 stream.put(stream.keep_alive)
 
     def admit(self, connection: Connection) -> None:
         """Take in a connection; when there are too many, the oldest that owes us bytes goes, or else the new one."""
-        if len(self.connections) - len(self.streams) >= self.limits.connections:
+        # A lost one, whose work may go on, takes no place.
+        if sum(one.streaming is None and not one.lost for one in self.connections) >= self.limits.connections:
             oldest = next((one for one in self.connections if one.due < inf), connection)
             oldest.due = inf
             oldest.writer.transport.abort()

@@ -23,7 +23,8 @@ import inspect
 import itertools
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -81,6 +82,11 @@ class Peer:
         """Whether no answer can come any more."""
         return self._end.done()
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests are being answered."""
+        return len(self._answering) + self._unsent
+
     def new_id(self) -> RequestId:
         """Return an id that no request of ours has had."""
         return next(self._ids)
@@ -110,12 +116,17 @@ class Peer:
             self.fail(reason)
 
     def receive(
-        self, message: Message | list[Any], call: Call | None = None, reply: Reply | None = None
-    ) -> asyncio.Task[Any] | None:
+        self,
+        message: Message | list[Any],
+        call: Call | None = None,
+        reply: Reply | None = None,
+        here: bool = False,
+    ) -> Awaitable[Any] | None:
         """Take one checked message, or one unchecked batch, and return at once.
 
         call, reply: where a request's notifications and its answer go, for a transport with more than
-        one channel; by default both go where everything goes. Returns the task that answers, if any.
+        one channel; by default both go where everything goes. Returns the task that answers, if any; with
+        `here`, what the current task must await to answer the request itself, or else that.
         """
         call = call or Call(self.write, self.request)
         call.session = self.session
@@ -134,6 +145,8 @@ class Peer:
                 raise jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
         except RpcError as problem:
             return self._start(self._send(jsonrpc.error(problem.id, problem), reply))
+        if here and id is not None:
+            return self._answer_here(message, call, reply)
         # What `_start` does, written out: every request passes here, and so do those who read after it.
         task = asyncio.get_running_loop().create_task(self._answer(message, call, reply))
         self._tasks.add(task)
@@ -160,13 +173,29 @@ class Peer:
         finally:
             self._unsent -= 1
 
+    async def _answer_here(self, message: Message, call: Call, reply: Reply) -> None:
+        id, task = message["id"], asyncio.current_task()
+        assert task is not None
+        self._answering[id] = (call, task)
+        self._tasks.add(task)
+        try:
+            await self._answer(message, call, reply)
+        except asyncio.CancelledError:
+            if call.send is not None:  # it was not `cancel`
+                raise
+        finally:
+            self._answering.pop(id, None)
+            self._ended(task)
+        if call.send is None:
+            task.uncancel()
+
     def _receive_batch(self, batch: list[Any], call: Call, reply: Reply) -> asyncio.Task[None]:
         """Answer an array with one array. Spec: 2025-03-26 basic#batching."""
         if not self.session.batches or not 0 < len(batch) <= MAX_BATCH:
             details = f"an array is accepted where 2025-03-26 was negotiated, with 1 to {MAX_BATCH} messages"
             raise jsonrpc.invalid_request(details)
         answers: list[Message] = []
-        tasks: list[asyncio.Task[Any] | None] = []
+        tasks: list[Awaitable[Any] | None] = []
 
         async def collect(answer: Message) -> None:
             jsonrpc.encode(answer)  # one that is not JSON must not spoil the others
@@ -284,14 +313,20 @@ class Peer:
 
     async def drain(self, timeout: float) -> None:
         """Let requests in flight be answered for up to `timeout` seconds, then cancel what is left."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout)
+        await self._settle(timeout)
         for id in list(self._answering):
             self.cancel(id)
         for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=0.1)
+            if not task.cancelling():
+                task.cancel()
+        await self._settle(0.1)
+
+    async def _settle(self, timeout: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._tasks:
+                    self._room.clear()
+                    await self._room.wait()
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)

@@ -26,7 +26,8 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +37,7 @@ from .dispatcher import Call
 from .guards import Refused
 from .jsonrpc import ConnectionClosed
 from .peer import Peer
-from .streamable_http import EVENTS, PATHS, Endpoint, Request, Response, Stream, event, reply
+from .streamable_http import PATHS, Endpoint, Request, Response, Stream, event, reply
 
 REPLAY = 2**20  # bytes of events that a session keeps for a client that lost them, or its newest event
 RETRY = 1000  # milliseconds after which a client comes back to a stream that ended before the answer
@@ -60,7 +61,7 @@ class EventStream:
     def __init__(self, session: HttpSession, request: Request | None = None) -> None:
         self.name = str(next(session.names))  # the id of an event is name-number
         self.response: Response | None = None  # whole, where no stream is needed
-        self.over = asyncio.get_running_loop().create_future()  # done when the response shall end; each has its own
+        self.over: asyncio.Future[None] | None = None  # done when the response to a GET shall end; each has its own
         self.done = False  # nothing more will be said
         self.kept: list[bytes] = []  # the newest events, for who has lost them
         self._session = session
@@ -85,7 +86,6 @@ class EventStream:
         else:
             self.response = self._session.endpoint.finished(answer)
             self._request = None
-            self._let_end()  # a turn of the loop before `end` does
 
     def end(self) -> None:
         """Let the response end: all has been said, or nothing is to be said of a request that was cancelled."""
@@ -94,54 +94,68 @@ class EventStream:
             self.response = reply(jsonrpc.error(None, problem), 404)
         elif self._request is not None:
             self.response = Response(202)
-        self._request, self.done = None, True
+        self.done = True
+        self.lose(None)
         self._let_end()
+        if not self.kept:
+            self._session.streams.pop(self.name, None)
 
-    def release(self, over: asyncio.Future[None] | None = None) -> None:
-        """End the response, unless it is another; what is said from now on waits for who comes for it."""
-        if self._request is not None:
-            headers = {**EVENTS, "Mcp-Session-Id": self._session.id}
-            self.response = Response(200, headers, self._first(self._request))
-            self._request = None
-        if over is None or over is self.over:
-            self._reader = None
+    def release(self) -> None:
+        """End the response; what is said from now on waits for who comes for it."""
+        with suppress(OSError, Refused):  # it has ended, or there can be no stream: then the answer comes whole
+            if self._request is not None:
+                self._open(self._request)
+            if self._reader is not None and self.over is None:
+                self._reader.close(self._come_back())
+            self.lose(self.over)
+
+    def lose(self, over: asyncio.Future[None] | None) -> None:
+        """Do without a reader that has gone, unless another has come. over: what the one that has gone waited for."""
+        if over is self.over:
+            self._request = self._reader = None
             self._let_end()
+            self._session.readers.discard(self)
+            self._session.used = self._session.now()
 
     async def resume(self, request: Request, after: int | None = None, first: bytes | None = None) -> None:
         """Let the response to `request` carry the stream, from the event after that number on, until it is over.
 
         Raises Refused 409 while another does, or 503.
         """
-        if self._reader is not None or self._request is not None:
+        if self._reader is not None:
             raise Refused(409, "this stream has a reader already; one stream, one reader")
         if after is not None:
             self._read = min(after, self._last)
         over = self.over = asyncio.get_running_loop().create_future()
+        self._session.readers.add(self)
         try:
             await self._begin(request, first)
             await self._flush()
             if not self.done:
                 await over
         finally:  # also when whoever serves the request cancels it
-            self.release(over)
+            self.lose(over)
 
     def _let_end(self) -> None:
-        if not self.over.done():  # a future, which costs less than an event
+        if self.over is not None and not self.over.done():  # a future, which costs less than an event
             self.over.set_result(None)
 
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
-        first = first or self._first(request)
+        resumable = request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE
+        self._open(request)
+        request.on_hangup = partial(self.lose, self.over)
+        if request.hung_up:
+            self.lose(self.over)
+        # Something is written at once: some proxies hold the head until a byte follows.
+        await self._write(first or (self._come_back() if resumable else sse.COMMENT))
+
+    def _open(self, request: Request) -> None:
         self._reader = self._session.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
         self._request = None
-        request.on_hangup = partial(self.release, self.over)
-        if request.hung_up:
-            self.release(self.over)
-        await self._write(first)
+        self._session.streams[self.name] = self  # now the client knows its name
 
-    def _first(self, request: Request) -> bytes:
-        """Return what is written at once: some proxies hold the head until a byte follows."""
-        if request.headers.get(spec.VERSION_HEADER, "") < RESUMABLE_SINCE:
-            return sse.COMMENT
+    def _come_back(self) -> bytes:
+        """Return what tells a client from where to go on, and when: SHOULD be sent first, and before an early end."""
         return sse.encode("", id=f"{self.name}-{self._read}", retry=RETRY)
 
     async def _flush(self) -> None:
@@ -157,7 +171,7 @@ class EventStream:
             if reader is not None:
                 await reader.write(data)
         except OSError:  # it has gone, and may come back for the rest
-            self.release(over)
+            self.lose(over)
 
 
 class HttpSession:
@@ -168,63 +182,42 @@ class HttpSession:
         self.endpoint = endpoint
         self.principal = principal
         self.ended = False
-        self.users = 0  # HTTP requests that need it now
-        self.used = now()  # when the last of them ended
-        self._now = now
+        self.readers: set[EventStream] = set()  # those whose response a client waits for
+        self.used = now()  # when the last of them was lost, or the newest message came
+        self.now = now
         self.names = itertools.count()
         self.standalone = EventStream(self)
         self.streams = {self.standalone.name: self.standalone}
         self.peer = Peer(self.standalone.send, endpoint.dispatch)
-        self._in_flight, self._max_in_flight = 0, max_in_flight
+        self._max_in_flight = max_in_flight
         self._order: list[EventStream] = []  # whose event is the oldest that is kept, the next, …
         self._kept = 0  # bytes of them
 
-    def __enter__(self) -> None:
-        """Need the session, until `__exit__`."""
-        self.users += 1
-
-    def __exit__(self, *exc: object) -> None:
-        self.users -= 1
-        self.used = self._now()
-
-    def receive(self, message: Any, call: Call, stream: EventStream) -> bool:
-        """Let the peer take a message; return whether something will be said on `stream`.
+    def receive(self, message: Any, call: Call, stream: EventStream, here: bool = False) -> Awaitable[Any] | None:
+        """Let the peer take a message; return what answers it, if anything does, as `Peer.receive`.
 
         Raises Refused 429 when it would be one request too many.
         """
         if isinstance(message, dict) and ("method" not in message or "id" not in message):
             self.peer.receive(message, call)
-            return False
+            return None
         requests = len(message) if isinstance(message, list) else 1
-        if self._in_flight + requests > self._max_in_flight:
-            raise Refused(429, f"{self._in_flight} requests of this session are being answered (max_in_flight)")
+        if self.peer.in_flight + requests > self._max_in_flight:
+            raise Refused(429, f"{self.peer.in_flight} requests of this session are being answered (max_in_flight)")
         call.send, call.request = stream.send, partial(self.peer.request, write=stream.send)
-        task = self.peer.receive(message, call, stream.finish)
-        assert task is not None, "requests are answered by tasks"
-        self._in_flight += requests
-        self.streams[stream.name] = stream
-        task.add_done_callback(partial(self._answered, requests, stream))
-        return True
-
-    def _answered(self, requests: int, stream: EventStream, task: object) -> None:
-        self._in_flight -= requests
-        if stream is not self.standalone:
-            stream.end()
-            self._forget(stream)
+        return self.peer.receive(message, call, stream.finish, here)
 
     def keep(self, stream: EventStream, data: bytes) -> None:
         """Keep an event, and forget the oldest ones for it."""
+        self.streams[stream.name] = stream
         stream.kept.append(data)
         self._order.append(stream)
         self._kept += len(data)
         while self._kept > REPLAY and len(self._order) > 1:
             oldest = self._order.pop(0)
             self._kept -= len(oldest.kept.pop(0))
-            self._forget(oldest)
-
-    def _forget(self, stream: EventStream) -> None:
-        if stream.done and not stream.kept:
-            self.streams.pop(stream.name, None)
+            if oldest.done and not oldest.kept:
+                del self.streams[oldest.name]
 
     async def close(self, reason: str, drain: float = 0) -> None:
         """End what is not answered after `drain` seconds, and every response."""
@@ -257,8 +250,7 @@ class Sessions:
         """Take one message, or a batch of the revision that has them."""
         if request.path == MESSAGES:
             session = self._find(request.query.removeprefix("session_id="), request, call)
-            with session:
-                session.receive(message, call, session.standalone)
+            session.receive(message, call, session.standalone)
             return Response(202)
         if spec.SESSION_HEADER in request.headers:
             session = self._find(request.headers[spec.SESSION_HEADER], request, call)
@@ -272,21 +264,21 @@ class Sessions:
         return response
 
     async def _exchange(self, session: HttpSession, message: Any, request: Request, call: Call) -> Response | None:
-        with session:
-            stream = EventStream(session, request)
-            over = stream.over
-            if not session.receive(message, call, stream):
-                return Response(202)
-            if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
-                call.close_stream = stream.release
-            request.on_hangup = partial(stream.release, over)
-            if request.hung_up:
-                stream.release(over)
-            try:
-                await over
-            finally:  # also when whoever serves the request cancels it
-                stream.release(over)
-            return stream.response
+        stream = EventStream(session, request)
+        if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
+            call.close_stream = stream.release
+        answered = session.receive(message, call, stream, here=True)
+        if answered is None:
+            return Response(202)
+        session.readers.add(stream)
+        request.on_hangup = partial(stream.lose, None)
+        if request.hung_up:
+            stream.lose(None)
+        try:
+            await answered
+        finally:  # also when whoever serves the request cancels it
+            stream.end()
+        return stream.response
 
     async def get(self, request: Request, call: Call) -> None:
         """Open the standalone stream, or go on with the one that `Last-Event-ID` names."""
@@ -297,8 +289,7 @@ class Sessions:
             if event_id is None or event_id[1] not in session.streams:
                 raise Refused(400, "what came after this Last-Event-ID is not kept; open a stream without it")
             stream, after = session.streams[event_id[1]], int(event_id[2])
-        with session:
-            await stream.resume(request, after)
+        await stream.resume(request, after)
 
     async def delete(self, request: Request, call: Call) -> Response:
         """End a session."""
@@ -310,9 +301,8 @@ class Sessions:
         """Open an HTTP+SSE session, which lasts as long as its stream, and tell the client where to post."""
         session = await self._new(call)
         try:
-            with session:
-                where = f"{MESSAGES}?session_id={session.id}"
-                await session.standalone.resume(request, first=sse.encode(where, event="endpoint"))
+            where = f"{MESSAGES}?session_id={session.id}"
+            await session.standalone.resume(request, first=sse.encode(where, event="endpoint"))
         finally:
             await self._end(session, "the client closed its stream")
 
@@ -328,10 +318,11 @@ class Sessions:
         # Another principal's session does not exist for this one.
         if session is None or session.principal != call.principal:
             raise Refused(404, "there is no such session; send initialize to begin one")
+        session.used = self._now()
         return session
 
     async def _new(self, call: Call) -> HttpSession:
-        unused = [session for session in self.table.values() if not session.users]
+        unused = [session for session in self.table.values() if not session.readers]
         full = len(self.table) >= self._limits.max_sessions
         if full and not unused:
             raise Refused(503, f"{self._limits.max_sessions} sessions are in use (max_sessions)")
@@ -356,7 +347,7 @@ class Sessions:
     async def sweep(self) -> None:
         """End the sessions that nobody has used for too long; runs by itself while there are any."""
         for session in list(self.table.values()):
-            if not session.users and self._now() - session.used > self._limits.session_idle:
+            if not session.readers and self._now() - session.used > self._limits.session_idle:
                 await self._end(session, "nobody used the session for too long")
 
     async def close(self, drain: float = 5) -> None:

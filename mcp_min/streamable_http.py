@@ -47,6 +47,10 @@ class Stream(Protocol):
         """Send at once, then wait while the reader is slow. Raises OSError when nobody reads any more."""
         ...
 
+    def close(self, data: bytes) -> None:
+        """Send the last piece, though the request has no answer yet. Raises OSError when nobody reads any more."""
+        ...
+
 
 class Request(Protocol):
     """What the endpoint needs of an HTTP request."""

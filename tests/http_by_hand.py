@@ -36,6 +36,7 @@ class ByHand:
         self.bodies_read = 0
         self.hung_up = False
         self.begun = asyncio.Event()  # the head of a stream has been sent
+        self.closed = asyncio.Event()  # the stream has ended before its answer
         self.read = asyncio.Event()
         self.read.set()
         self.streamed: list[bytes] = []
@@ -71,6 +72,12 @@ class ByHand:
         await self.read.wait()
         if self.hung_up:
             raise ConnectionResetError("the client has gone")
+
+    def close(self, data: bytes) -> None:
+        if not self.hung_up:
+            self.streamed.append(data)
+            self._parser.feed(data)
+        self.closed.set()
 
     async def event(self) -> sse.Event:
         """Wait for the next event that has data."""

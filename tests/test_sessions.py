@@ -167,14 +167,18 @@ async def responds(site: Site, request: ByHand) -> Response:
 
 
 async def streams(site: Site, request: ByHand) -> list[Any]:
-    """Answer a request that gets a stream, to its end."""
+    """Answer a request that gets a stream, to its end, which may come before that of the work."""
+    answering = asyncio.ensure_future(site.endpoint(request))
+    closed = asyncio.ensure_future(request.closed.wait())
+    WORK.add(answering)
     async with asyncio.timeout(PATIENCE):
-        response = await site.endpoint(request)
-    if response is not None:  # a stream that had ended before it was opened
-        assert (response.status, response.headers["Content-Type"]) == (200, "text/event-stream")
-        assert request.status is None
-        await request.write(response.body)
+        await asyncio.wait([answering, closed], return_when=asyncio.FIRST_COMPLETED)
+    closed.cancel()
+    assert not answering.done() or answering.result() is None
     return request.messages()
+
+
+WORK: set[asyncio.Future[Any]] = set()  # that goes on after its response
 
 
 @pytest.fixture
@@ -454,9 +458,9 @@ async def test_work_goes_on_and_its_answer_waits(version: str, start: Start) -> 
     answering = start(site, request)
     seen = await last_id(request)
     request.hang_up()
-    assert await answering is None
     site.gate().set()
-    await becomes(lambda: site.ends == ["begun", "done"])
+    assert await answering is None
+    assert site.ends == ["begun", "done"]
     again = browser.get(seen)
     assert told(await streams(site, again)) == ["open", "waited for ''"]
     assert again.streamed[0].startswith(f"id: {seen}".encode()) == (version == LEGACY)
@@ -472,7 +476,7 @@ async def test_coming_back_before_the_answer(start: Start) -> None:
     start(site, request)
     seen = await last_id(request)
     request.hang_up()
-    await becomes(lambda: not site.session.users)
+    await becomes(lambda: not site.session.readers)
     again = browser.get(seen)
     resumed = start(site, again)
     await again.begun.wait()
@@ -488,10 +492,10 @@ async def test_hanging_up_before_anything_was_said(start: Start) -> None:
     answering = start(site, request)
     await becomes(lambda: site.ends)
     request.hang_up()
-    await answering
-    assert not site.session.users, "nobody waits"
+    assert not site.session.readers, "nobody waits"
     site.gate().set()
-    await becomes(lambda: site.ends == ["begun", "done"])
+    assert await answering is None
+    assert site.ends == ["begun", "done"]
     (stream,) = [name for name in site.session.streams if name != site.session.standalone.name]
     assert told(await streams(site, browser.get(f"{stream}-0"))) == ["waited for ''"]
 
@@ -500,9 +504,11 @@ async def test_having_hung_up_before_it_begins(start: Start) -> None:
     site = Site()
     request = (await Browser(site).open()).request(call("wait"))
     request.hung_up = True
-    await asyncio.wait_for(start(site, request), PATIENCE)
-    assert not site.session.users, "nobody waits"
+    answering = start(site, request)
     await becomes(lambda: site.ends == ["begun"])
+    assert not site.session.readers, "nobody waits"
+    site.gate().set()
+    assert await answering is None
 
 
 async def test_a_reader_lost_without_a_word(start: Start) -> None:
@@ -515,9 +521,10 @@ async def test_a_reader_lost_without_a_word(start: Start) -> None:
     seen = await last_id(request)
     request.hung_up = True  # and nobody tells
     site.gate().set()
-    assert await answering is None
+    await becomes(lambda: not site.session.readers and not site.gate().is_set())
     site.gate().set()
-    await becomes(lambda: not site.session._in_flight)
+    assert await answering is None
+    assert not site.session.peer.in_flight
     assert told(await streams(site, browser.get(seen))) == [1, 2, "all"]
 
 
@@ -674,8 +681,10 @@ async def test_letting_go_of_a_stream_that_is_being_read(start: Start) -> None:
     answering = start(site, request)
     seen = await last_id(request)
     site.gate("one").set()
-    assert await answering is None
+    await asyncio.wait_for(request.closed.wait(), PATIENCE)
+    assert request.streamed[-1] == f"id: {seen}\nretry: 1000\n".encode() + PRIMED, "from where to go on, and when"
     site.gate("two").set()
+    assert await answering is None
     assert told(await streams(site, browser.get(seen))) == ["end"]
 
 
@@ -712,13 +721,13 @@ async def test_what_was_said_before_anybody_listened_is_heard_once(start: Start)
     assert (await first.message())["method"] == "one"
     assert first.streamed[0] == b":\n\n"
     first.hang_up()
-    await becomes(lambda: not site.session.users)
+    await becomes(lambda: not site.session.readers)
     await site.session.peer.notify("two")
     second = browser.get()
     start(site, second)
     assert (await second.message())["method"] == "two"
     second.hang_up()
-    await becomes(lambda: not site.session.users)
+    await becomes(lambda: not site.session.readers)
     third = browser.get("0-0")
     start(site, third)
     assert [(await third.message())["method"] for _ in range(2)] == ["one", "two"]
@@ -751,14 +760,13 @@ async def test_a_response_that_may_still_be_whole_is_nobody_elses(start: Start) 
     browser = await Browser(site).open()
     answering = start(site, browser.request(call("wait")))
     await becomes(lambda: site.ends)
-    (name,) = set(site.session.streams) - {site.session.standalone.name}
-    assert (await responds(site, browser.get(f"{name}-0"))).status == 409
+    assert (await responds(site, browser.get("2-0"))).status == 400
     site.gate().set()
     assert body_of(await answering)["result"]["content"][0]["text"] == "waited for ''"
 
 
 async def test_a_response_that_is_cancelled_has_no_reader(start: Start) -> None:
-    """As other servers do when a client hangs up."""
+    """As a server does that closes, or another one when a client hangs up."""
     site = Site()
     browser = await Browser(site).open()
     request, reading = browser.request(call("wait", tell=True)), browser.get()
@@ -768,9 +776,11 @@ async def test_a_response_that_is_cancelled_has_no_reader(start: Start) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert not site.session.users
-    site.gate().set()
-    assert told(await streams(site, browser.get(seen))) == ["open", "waited for ''"]
+    assert tasks[0].cancelled()
+    assert site.ends == ["begun", "CancelledError"]
+    assert not site.session.readers
+    assert not site.session.peer.in_flight
+    assert await streams(site, browser.get(seen)) == []
     again = browser.get()
     start(site, again)
     site.server.tools_changed()
@@ -815,7 +825,7 @@ async def test_a_reader_that_is_gone_before_it_begins() -> None:
     request = (await Browser(site).open()).get()
     request.hung_up = True
     assert await streams(site, request) == []
-    assert not site.session.users
+    assert not site.session.readers
 
 
 async def test_a_reader_that_has_ended_its_side_is_none(start: Start) -> None:
@@ -828,7 +838,7 @@ async def test_a_reader_that_has_ended_its_side_is_none(start: Start) -> None:
     request = HalfClosed(method="GET", headers={"mcp-session-id": browser.id})
     request.hung_up = True
     assert await asyncio.wait_for(site.endpoint(request), PATIENCE) is None
-    assert not site.session.users
+    assert not site.session.readers
     start(site, again := browser.get())
     await again.begun.wait()
 
@@ -860,7 +870,7 @@ async def test_nothing_more_is_said_about_a_cancelled_request(tell: bool, start:
     assert response == (None if tell else (202, {}, b""))
     assert site.ends == ["begun", "CancelledError"]
     assert told(request.messages()) == (["begun"] if tell else [])
-    assert not site.session._in_flight
+    assert not site.session.peer.in_flight
     assert set(site.session.streams) == ({"0", "2"} if tell else {"0"})
 
 
@@ -989,7 +999,7 @@ async def test_room_is_not_made_by_what_has_just_come(start: Start) -> None:
     start(site, request)
     await becomes(lambda: site.gates)
     request.hang_up()
-    await becomes(lambda: not site.session.users)
+    await becomes(lambda: not site.session.readers)
     site.clock.time += 1
     second = await Browser(site).open()
     site.clock.time += 1
@@ -1054,7 +1064,7 @@ async def test_a_request_that_nobody_waits_for_keeps_no_session(start: Start) ->
     start(site, request)
     await request.message()
     request.hang_up()
-    await becomes(lambda: not site.session.users)
+    await becomes(lambda: not site.session.readers)
     site.clock.time += 101
     await site.sessions.sweep()
     assert not site.sessions.table
@@ -1124,8 +1134,8 @@ async def by_hanging_up(site: Site, browser: Browser) -> None:
     await requests[1].message()
     for request in requests:
         request.hang_up()
-    await asyncio.gather(*tasks)
     await by_idling(site, browser)
+    await asyncio.gather(*tasks)
 
 
 @pytest.mark.parametrize("leave", [by_delete, by_idling, by_hanging_up])
@@ -1210,12 +1220,12 @@ async def test_an_old_client_hangs_up(start: Start) -> None:
 async def test_what_an_old_client_may_not(start: Start) -> None:
     site = Site(Named(), max_in_flight=1)
     old = await OldBrowser(site, "alice").open(start)
-    await becomes(lambda: not site.session._in_flight)
+    await becomes(lambda: not site.session.peer.in_flight)
     assert (await old.post([PING])).status == 202
     refused = await old.stream.message()
     assert (refused["error"]["code"], "id" in refused) == (INVALID_REQUEST, False)
     assert (await old.post(b"{")).status == 400
-    await becomes(lambda: not site.session._in_flight)
+    await becomes(lambda: not site.session.peer.in_flight)
     assert (await old.post(call("wait"))).status == 202
     response = await old.post(PING)
     assert (response.status, "max_in_flight" in body_of(response)["error"]["message"]) == (429, True)

@@ -65,6 +65,9 @@ class Handler(BaseHTTPRequestHandler):
     async def write(self, data: bytes) -> None:
         self.wfile.write(data)
 
+    def close(self, data: bytes) -> None:
+        raise NotImplementedError("only a session ends a stream before its answer")
+
 
 def classic(server: Server, port: int = 8000) -> ThreadingHTTPServer:
     """Listen on loopback; `serve_forever` answers. Raises OSError."""
