@@ -46,9 +46,8 @@ access = logging.getLogger("mcp_min.access")
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 TARGET = r"(?:https?://([!$-.0->@-~]+))?(/[!$->@-~]*|\*)(?:\?([!$-~]*))?"
 REQUEST_LINE = re.compile(rf"({TOKEN}) {TARGET} (HTTP/1\.[01])(?=\r\n|\Z)")
-FIELDS = re.compile(rf"(?<=\r\n)({TOKEN}):([\t -~\x80-\xff]*+)(?=\r\n|\Z)")
+FIELDS = re.compile(rf"\r\n({TOKEN}):([\t -~\x80-\xff]*+)(?=\r\n|\Z)")
 CLOSE = re.compile(r"(?i)(?<![^,\s])close(?![^,\s])")  # among the options in Connection
-LENGTH = re.compile(r"[0-9]{1,19}")
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*)?\r\n")
 # RFC 9110 section 5.3: only lists may come in several lines; anything else could be read two ways.
 LISTS = re.compile(r"accept(-[a-z]+)?|cache-control|connection|cookie|forwarded|via|x-forwarded-for")
@@ -119,7 +118,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._hang_up()
-        self.lost = True
+        self.lost = True  # and takes no place any more, though its work may go on
+        self.http.streams.pop(self, None)
 
     def _hang_up(self) -> None:
         if self.on_hangup is not None and not self.hung_up:
@@ -160,9 +160,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                     self.refuse(error)
                 finally:
                     self.on_hangup = answer = None  # an idle connection shall hold no answer of many megabytes
-                    if self.streaming is not None:
-                        http.streams.discard(self.streaming)
-                        self.streaming = None
+                    self.streaming = None
+                    http.streams.pop(self, None)
                 if self.length != 0:
                     await self.linger()
                 await writer.drain()
@@ -221,21 +220,22 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         old = self.request_version == "HTTP/1.0"
         self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None
         length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
-        rules = (
-            # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
-            # absolute target would take precedence over Host; here they must agree, whoever looks.
-            (old or "host" in headers, 400, "the header Host is missing"),
-            (authority in ("", headers.get("host")), 400, "the target must be a path, or a URL of the host in Host"),
-            (LENGTH.fullmatch(length), 400, "Content-Length must be digits, at most 19"),
-            # RFC 9112 section 6.1: both "might indicate an attempt to perform request smuggling", and HTTP/1.0
-            # with a coding must be taken for faulty framing.
-            (not (coding and ("content-length" in headers or old)), 400, "no coding with a length, or in HTTP/1.0"),
-            (coding is None or coding.lower() == "chunked", 501, "the only Transfer-Encoding here is chunked"),
-            (self.method in METHODS, 501, "the methods here are GET, POST, DELETE, OPTIONS and HEAD"),
-        )
-        for kept, status, sentence in rules:
-            if not kept:
-                raise HttpError(status, sentence)
+        # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
+        # absolute target would take precedence over Host; here they must agree, whoever looks.
+        if not old and "host" not in headers:
+            raise HttpError(400, "the header Host is missing")
+        if authority not in ("", headers.get("host")):
+            raise HttpError(400, "the target must be a path, or a URL of the host in Host")
+        if not length.isdecimal() or len(length) > 19:
+            raise HttpError(400, "Content-Length must be digits, at most 19")
+        # RFC 9112 section 6.1: both "might indicate an attempt to perform request smuggling", and HTTP/1.0
+        # with a coding must be taken for faulty framing.
+        if coding and ("content-length" in headers or old):
+            raise HttpError(400, "no coding with a length, or in HTTP/1.0")
+        if coding is not None and coding.lower() != "chunked":
+            raise HttpError(501, "the only Transfer-Encoding here is chunked")
+        if self.method not in METHODS:
+            raise HttpError(501, "the methods here are GET, POST, DELETE, OPTIONS and HEAD")
         self.length = int(length) if coding is None else None
 
     async def body(self) -> bytes:
@@ -325,9 +325,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             raise HttpError(503, "too many streams are open (streams)")
         self.respond(status, headers, None)
         self.headers = {}  # an idle stream shall weigh little
-        self.streaming = stream = Stream(self, keep_alive)
-        self.http.streams.add(stream)
-        return stream
+        self.streaming = self.http.streams[self] = Stream(self, keep_alive)
+        return self.streaming
 
 
 @dataclass(slots=True, eq=False)
@@ -363,7 +362,6 @@ class Stream:
         """End the answer with `data`, and with it the connection, while the application still works. As `write`."""
         self.put(data)
         self.put(b"")
-        self.connection.hung_up = True  # we have
         self.connection.writer.close()
 
 
@@ -385,7 +383,7 @@ class HttpServer:
         self.error_body = error_body
         self.limits = limits or Limits()
         self.connections: dict[Connection, asyncio.Task[object] | None] = {}  # oldest first
-        self.streams: set[Stream] = set()
+        self.streams: dict[Connection, Stream] = {}
 
     async def start(self, host: str, port: int, *, ssl: SSLContext | None = None, reuse_port: bool = False) -> None:
         """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
@@ -409,14 +407,12 @@ class HttpServer:
         self.stamp = f"Server: mcp_min\r\nDate: {formatdate(usegmt=True)}\r\n".encode()
         for connection in list(self.connections):
             connection.check(self.now)
-        self.streams = {stream for stream in self.streams if not stream.connection.lost}
-        for stream in self.streams:
-            if self.now >= stream.due and not stream.connection.writer.is_closing():
+        for connection, stream in self.streams.items():
+            if self.now >= stream.due and not connection.writer.is_closing():
                 stream.put(stream.keep_alive)
 
     def admit(self, connection: Connection) -> None:
         """Take in a connection; when there are too many, the oldest that owes us bytes goes, or else the new one."""
-        # A lost one, whose work may go on, takes no place.
         if sum(one.streaming is None and not one.lost for one in self.connections) >= self.limits.connections:
             oldest = next((one for one in self.connections if one.due < inf), connection)
             oldest.due = inf

@@ -88,8 +88,10 @@ def decode_any(data: bytes) -> Message | list[Any]:
     JSON is read as strictly as RFC 8259 has it: UTF-8, no NaN, no repeated key.
     """
     try:
-        text = data.decode("utf-8")
-        value = _DECODER.decode(text)
+        text = data.decode("utf-8").strip(" \t\r\n")
+        value, end = _DECODER.raw_decode(text)
+        if end < len(text):
+            raise ValueError(f"it ends at character {end}, and more follows")
         if "\\ud" in text or "\\uD" in text:
             _refuse_lone_surrogates(value)
     # Not only JSONDecodeError: deep nesting and numbers of over 4,300 digits raise these.
@@ -168,7 +170,7 @@ _DECODER = json.JSONDecoder(
 # --- messages to bytes ---------------------------------------------------------------------------
 
 # ASCII only, so that no reader can mistake U+2028 or U+0085 for the end of a line.
-_encode_text = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_encode_text = json.JSONEncoder(allow_nan=False, separators=(",", ":"), check_circular=False).encode
 
 
 def encode(message: Message | list[Message]) -> bytes:
@@ -182,7 +184,7 @@ def encode(message: Message | list[Message]) -> bytes:
         if "\\ud" in text:
             _refuse_lone_surrogates(message)
     except RecursionError:
-        raise ValueError("the message is nested too deeply") from None
+        raise ValueError("the message is nested too deeply, or holds itself") from None
     # MUST NOT contain embedded newlines (2026-07-28 basic/transports/stdio): the encoder escapes them.
     return text.encode("ascii") + b"\n"
 

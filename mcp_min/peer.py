@@ -1,8 +1,8 @@
 """A connection with memory: request ids, tasks in flight, cancellation, timeouts.
 
-`dispatcher.py` answers one message; a peer keeps a conversation. It gives each incoming request a
-task of its own, so that nothing waits in line, and matches each incoming answer with the request
-that waits for it. It does not know whether it is client or server: both ends are a Peer.
+`dispatcher.py` answers one message; a peer keeps a conversation. It gives each incoming request a task of its own, so
+that nothing waits in line, and matches each incoming answer with the request that waits for it. It does not know
+whether it is client or server: both ends are a Peer.
 
 Spec: 2026-07-28 basic/patterns/cancellation, basic/patterns/progress; 2025-11-25 basic/lifecycle#timeouts;
       2025-03-26 basic#batching.
@@ -116,17 +116,13 @@ class Peer:
             self.fail(reason)
 
     def receive(
-        self,
-        message: Message | list[Any],
-        call: Call | None = None,
-        reply: Reply | None = None,
-        here: bool = False,
+        self, message: Message | list[Any], call: Call | None = None, reply: Reply | None = None, here: bool = False
     ) -> Awaitable[Any] | None:
         """Take one checked message, or one unchecked batch, and return at once.
 
-        call, reply: where a request's notifications and its answer go, for a transport with more than
-        one channel; by default both go where everything goes. Returns the task that answers, if any; with
-        `here`, what the current task must await to answer the request itself, or else that.
+        call, reply: where a request's notifications and its answer go, for a transport with more than one channel; by
+        default both go where everything goes. Returns the task that answers, if any. here: spare a single request its
+        task; whoever called awaits what is returned at once, and in doing so answers.
         """
         call = call or Call(self.write, self.request)
         call.session = self.session
@@ -175,7 +171,7 @@ class Peer:
 
     async def _answer_here(self, message: Message, call: Call, reply: Reply) -> None:
         id, task = message["id"], asyncio.current_task()
-        assert task is not None
+        assert task is not None, "a coroutine runs in a task"
         self._answering[id] = (call, task)
         self._tasks.add(task)
         try:
@@ -251,14 +247,13 @@ class Peer:
         """Send one request and wait for its answer.
 
         Spec: 2026-07-28 basic#requests, basic/patterns/cancellation#timeouts.
-        timeout and max_timeout are in seconds, None waits for ever: `timeout` begins anew with
-        each progress notification, `max_timeout` does not.
-        on_progress(progress, total, message) may be `def` or `async def`. id: from `new_id`, for
-        callers that must know it beforehand. write: the channel to use, where there are several.
+        timeout and max_timeout are in seconds, None waits for ever: `timeout` begins anew with each progress
+        notification, `max_timeout` does not. on_progress(progress, total, message) may be `def` or `async def`. id:
+        from `new_id`, for callers that must know it beforehand. write: the channel to use, where there are several.
 
-        Raises RpcError when the peer answered with an error, ConnectionClosed when it never will,
-        TimeoutError. On timeout or cancellation the request has been sent and
-        `notifications/cancelled` follows it; the peer may have acted on it.
+        Raises RpcError when the peer answered with an error, ConnectionClosed when it never will, TimeoutError. On
+        timeout or cancellation the request has been sent and `notifications/cancelled` follows it; the peer may have
+        acted on it.
         """
         if self.closed:
             raise self._end.result()
@@ -274,7 +269,12 @@ class Peer:
         try:
             async with deadline:
                 await (write or self.write)(jsonrpc.request(id, method, params))
-                return _result(await answer)
+                message = await answer
+            if "error" in message:
+                problem = message["error"]
+                raise RpcError(problem["code"], problem["message"], problem.get("data"))
+            result: Result = message["result"]
+            return result
         except (asyncio.CancelledError, TimeoutError) as error:
             # MUST NOT cancel `initialize` (2025-11-25 basic/utilities/cancellation), nor what has been answered.
             if id in self._waiting and method != "initialize":
@@ -313,20 +313,17 @@ class Peer:
 
     async def drain(self, timeout: float) -> None:
         """Let requests in flight be answered for up to `timeout` seconds, then cancel what is left."""
-        await self._settle(timeout)
-        for id in list(self._answering):
-            self.cancel(id)
-        for task in self._tasks:
-            if not task.cancelling():
-                task.cancel()
-        await self._settle(0.1)
-
-    async def _settle(self, timeout: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                while self._tasks:
-                    self._room.clear()
-                    await self._room.wait()
+        for patience in (timeout, 0.1):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    while self._tasks:
+                        self._room.clear()
+                        await self._room.wait()
+            for id in list(self._answering):
+                self.cancel(id)
+            for task in self._tasks:
+                if not task.cancelling():
+                    task.cancel()
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
@@ -347,14 +344,6 @@ class Peer:
             logger.debug("a message was lost: %s", lost)
         finally:
             self._unsent -= 1
-
-
-def _result(answer: Message) -> Result:
-    if "error" in answer:
-        problem = answer["error"]
-        raise RpcError(problem["code"], problem["message"], problem.get("data"))
-    result: Result = answer["result"]
-    return result
 
 
 async def call_back(function: Callable[..., object], *args: Any) -> Any:

@@ -352,7 +352,8 @@ def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
         result = {"content": []}
     else:
         plain = tool.output is None and isinstance(value, str)
-        text = value if plain else _dump(value)
+        # An int is its own JSON; an encoder costs as much as the whole call.
+        text = value if plain else str(value) if type(value) is int else _dump(value)
         text.encode()  # half of a surrogate pair is no text, and nothing could send it
         result = {"content": [{"type": "text", "text": text}]}
         if not plain:

@@ -58,17 +58,18 @@ class SessionLimits:
 class EventStream:
     """What is said about one request, or about none, whether somebody reads it now, later or never."""
 
+    response: Response | None = None  # whole, where no stream is needed
+    over: asyncio.Future[None] | None = None  # done when the response to a GET shall end; each has its own
+    done = False  # nothing more will be said
+    _last = 0  # number of the newest event
+    _read = 0  # number of the newest one that has been written to a reader
+    _reader: Stream | None = None
+
     def __init__(self, session: HttpSession, request: Request | None = None) -> None:
         self.name = str(next(session.names))  # the id of an event is name-number
-        self.response: Response | None = None  # whole, where no stream is needed
-        self.over: asyncio.Future[None] | None = None  # done when the response to a GET shall end; each has its own
-        self.done = False  # nothing more will be said
         self.kept: list[bytes] = []  # the newest events, for who has lost them
         self._session = session
         self._request = request  # whose response will carry the stream as soon as something is said
-        self._last = 0  # number of the newest event
-        self._read = 0  # number of the newest one that has been written to a reader
-        self._reader: Stream | None = None
 
     async def send(self, message: Any) -> None:
         """Add an event; waits while its reader is slow. Raises as `jsonrpc.encode` and `Endpoint.stream` do."""

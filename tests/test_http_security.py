@@ -423,7 +423,7 @@ async def test_too_many_streams() -> None:
         got, _, body = await ask(target, post(target, tool("wait", tell=True), **named))
         assert (got, "(streams)" in json.loads(body)["error"]["message"]) == (200, True)
         assert target.http.sessions is not None
-        assert not target.http.sessions.table[session].users
+        assert not target.http.sessions.table[session].readers
         await is_well(target)
 
 
@@ -530,7 +530,7 @@ async def test_hanging_up_at_every_stage(rudely: bool) -> None:
                 await is_well(target)
         assert target.http.sessions is not None
         remembered = target.http.sessions.table[session]
-        await becomes(lambda: not remembered.users)
+        await becomes(lambda: not remembered.readers)
         await becomes(lambda: target.ends.count("CancelledError") == 4)  # the modern ones
         assert len(target.http.sessions.table) == 1, "what came by /sse has gone with its stream"
         await becomes(lambda: len(target.server.listeners) == 1)  # the session's own

@@ -56,7 +56,7 @@ NOT_JSON = {
     "nothing": (b"", "Expecting value"),
     "blank": (b" \r\n", "Expecting value"),
     "half": (b'{"jsonrpc":"2.0"', "Expecting"),
-    "two": (b"{}{}", "Extra data"),
+    "two": (b"{}{}", "more follows"),
     "single quotes": (b"{'jsonrpc':'2.0'}", "Expecting property name"),
     "two commas": (b"[1,,2]", "Expecting value"),
     "raw control character": (b'{"a":"\x01"}', "Invalid control character"),
