@@ -11,10 +11,9 @@ Wire:
     value    {"limit":"x"}
     errors   ["arguments.limit: 'x' is not an integer"]
 
-Words, all the specification's: a schema object holds *keywords*; each either asserts something of
-the value or applies *subschemas*, to the same value or to what is inside it. A *resource* is a
-schema with an `$id` of its own. What a schema has *evaluated* of an object or array is what its
-`unevaluated…` keywords need not look at.
+Words, all the specification's: a schema object holds *keywords*; each either asserts something of the value or
+applies *subschemas*, to the same value or to what is inside it. A *resource* is a schema with an `$id` of its own.
+What a schema has *evaluated* of an object or array is what its `unevaluated…` keywords need not look at.
 
 Who owns what: a Schema owns a private copy of the document, made ready once; a check owns its
 budget and leaves nothing behind, so that one Schema serves many threads.

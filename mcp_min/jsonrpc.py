@@ -73,8 +73,7 @@ def invalid_params(details: str) -> RpcError:
 def decode(data: bytes) -> Message:
     """Return the one message that `data` holds.
 
-    Raises RpcError, and never anything else: -32700 when the bytes are not JSON, -32600 when the
-    JSON is no message.
+    Raises RpcError, and never anything else: -32700 when the bytes are not JSON, -32600 when the JSON is no message.
     """
     value = decode_any(data)
     if isinstance(value, list):

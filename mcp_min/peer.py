@@ -10,8 +10,8 @@ Wire: → {"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"_meta":{"prog
       ← {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":1}}
       ← {"jsonrpc":"2.0","id":7,"result":{…}}
 
-The peer owns one task per request being answered and one future per request waiting; `drain` and
-`fail` end them. The transport belongs to whoever made it.
+The peer owns what answers each request, a task unless its caller lends one, and one future per request that waits;
+`drain` and `fail` end them. The transport belongs to whoever made it.
 
 Deliberately absent: stateless HTTP has no peer, since there is nothing to remember.
 """
@@ -171,7 +171,7 @@ class Peer:
 
     async def _answer_here(self, message: Message, call: Call, reply: Reply) -> None:
         id, task = message["id"], asyncio.current_task()
-        assert task is not None, "a coroutine runs in a task"
+        assert task is not None
         self._answering[id] = (call, task)
         self._tasks.add(task)
         try:

@@ -1,17 +1,16 @@
 """Tools, resources, prompts, completion: what stands in the dispatcher's table.
 
-Everything below this file carries messages; this one gives them meaning. A `Server` is a dict of
-handlers behind one dispatcher, and one function around them all, which decides for each request
-whether it is of the modern era (everything it needs is in its `_meta`) or of a legacy connection
-(what `initialize` settled is in the session). Handlers are written once and do not know which.
+Everything below this file carries messages; this one gives them meaning. A `Server` is a dict of handlers behind one
+dispatcher, and one function around them all, which decides for each request whether it is of the modern era
+(everything it needs is in its `_meta`) or of a legacy connection (what `initialize` settled is in the session).
+Handlers are written once and do not know which.
 
 Spec: 2026-07-28 basic/index, basic/versioning, server/*; 2025-11-25 basic/lifecycle, server/*.
 Wire: → {"id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":1,"b":2},"_meta":{…}}}
       ← {"id":1,"result":{"content":[{"type":"text","text":"3"}],"structuredContent":3,
          "resultType":"complete","_meta":{"io.modelcontextprotocol/serverInfo":{…}}}}
 
-The server owns what is registered and the set of listeners. It owns no connection, and one server
-may stand behind many.
+The server owns what is registered and the set of listeners. It owns no connection, and may stand behind many.
 
 Deliberately absent: transports; `serving.py` joins the two.
 """
@@ -52,11 +51,10 @@ _dump = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=to_json).e
 class Server(Catalogue):
     """Tools, resources and prompts, ready for any transport.
 
-    info: more of what `serverInfo` says (title, description, websiteUrl, icons). page_size: items in
-    a page of a list. ttl_ms (milliseconds) and cache_scope ("private", "public"): how long, and by whom,
-    lists and resources may be cached. state_key: 32 secret bytes, the same for all instances that answer
-    the same clients; made at random by default. show_errors: send the text of unexpected exceptions to
-    the client. extensions: declared in the capabilities, by identifier.
+    info: more of what `serverInfo` says (title, description, websiteUrl, icons). page_size: items in a page of a list.
+    ttl_ms (milliseconds) and cache_scope ("private", "public"): how long, and by whom, lists and resources may be
+    cached. state_key: 32 secret bytes, the same for all instances that answer the same clients; made at random by
+    default. show_errors: send the text of unexpected exceptions to the client. extensions: in the capabilities, by id.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The Transport interface; newline framing over any byte stream; sockets and the in-memory pair.
 
-`peer.py` wants messages, an operating system gives bytes. A `ByteStream` receives and sends bytes;
-`LineTransport` turns any of them into a transport. Unix sockets, TCP and memory are here, a child
-process and the process's own stdin and stdout in `stdio.py`: all share this framing.
+`peer.py` wants messages, an operating system gives bytes. A `ByteStream` receives and sends bytes; `LineTransport`
+turns any of them into a transport. Unix sockets, TCP and memory are here, a child process and the process's own stdin
+and stdout in `stdio.py`: all share this framing.
 
 Spec: 2026-07-28 basic/transports/stdio (which allows "any similar channel"), basic/transports#custom-transports.
 Wire: one message a line, b'{"jsonrpc":"2.0","id":1,"method":"ping"}\\n'
@@ -67,9 +67,9 @@ class ByteStream(Protocol):
 class LineTransport:
     """Messages as lines over a byte stream.
 
-    garbage: a server answers it with an error; a client skips it, since it is most likely a stray
-    print() of the server; on TCP the server answers and closes, so that a web page which posts JSON to
-    the port gets no further than its own first line of HTTP.
+    garbage: a server answers it with an error; a client skips it, since it is most likely a stray print() of the
+    server; on TCP the server answers and closes, so that a web page which posts JSON to the port gets no further than
+    its own first line of HTTP.
     max_line: bytes.
     """
 
@@ -171,16 +171,6 @@ class ConnectionStream:
         with contextlib.suppress(OSError):
             await asyncio.shield(self._writer.wait_closed())
         abort.cancel()
-
-
-async def connect_unix(path: str, *, max_line: int = MAX_LINE) -> LineTransport:
-    """Return the client's end of a Unix socket. Raises OSError."""
-    return LineTransport(ConnectionStream(*await asyncio.open_unix_connection(path)), "skip", max_line)
-
-
-async def connect_tcp(host: str, port: int, *, max_line: int = MAX_LINE) -> LineTransport:
-    """Return the client's end of a TCP connection. Raises OSError."""
-    return LineTransport(ConnectionStream(*await asyncio.open_connection(host, port)), "skip", max_line)
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from .dispatcher import Dispatch
-from .stream import LineTransport, Transport, answer, memory_pair
+from .jsonrpc import MAX_LINE
+from .stream import ConnectionStream, LineTransport, Transport, answer, memory_pair
 
 Target = Any  # a command, StdioServerParameters, a URL, HttpServerParameters, a Server, or a Transport
 
@@ -64,6 +65,16 @@ async def open_transport(target: Target, *, older: bool = False, **options: Any)
         kinds = "a command as a list, StdioServerParameters, a URL, a Server, or a Transport"
         raise TypeError(f"a client connects to {kinds}, and not to {target!r:.100}")
     return await stdio.connect_stdio(target)
+
+
+async def connect_unix(path: str, *, max_line: int = MAX_LINE) -> LineTransport:
+    """Return the client's end of a Unix socket. Raises OSError."""
+    return LineTransport(ConnectionStream(*await asyncio.open_unix_connection(path)), "skip", max_line)
+
+
+async def connect_tcp(host: str, port: int, *, max_line: int = MAX_LINE) -> LineTransport:
+    """Return the client's end of a TCP connection. Raises OSError."""
+    return LineTransport(ConnectionStream(*await asyncio.open_connection(host, port)), "skip", max_line)
 
 
 class MemoryTransport(LineTransport):

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from mcp_min import Client, Server, serve, serve_http, serve_stdio, serve_tcp, serve_unix, serving
-from mcp_min.stream import connect_tcp, connect_unix, memory_pair
+from mcp_min.stream import memory_pair
+from mcp_min.targets import connect_tcp, connect_unix
 
 ROOT = Path(__file__).parent.parent
 SLEEPER = """

@@ -17,7 +17,8 @@ from framing import read_all
 from mcp_min import stream
 from mcp_min.dispatcher import Dispatcher
 from mcp_min.jsonrpc import ConnectionClosed, RpcError, decode, encode
-from mcp_min.stream import ConnectionStream, LineTransport, answer, connect_tcp, connect_unix, memory_pair
+from mcp_min.stream import ConnectionStream, LineTransport, answer, memory_pair
+from mcp_min.targets import connect_tcp, connect_unix
 
 A, B = {"jsonrpc": "2.0", "method": "a"}, {"jsonrpc": "2.0", "method": "b"}
 

@@ -25,7 +25,8 @@ from raw_peers import others, until
 from mcp_min import Client, RpcError, StdioServerParameters, serve_http, serve_tcp, serve_unix
 from mcp_min.jsonrpc import ConnectionClosed
 from mcp_min.stdio import FileStream
-from mcp_min.stream import ConnectionStream, LineTransport, connect_tcp, connect_unix, memory_pair
+from mcp_min.stream import ConnectionStream, LineTransport, memory_pair
+from mcp_min.targets import connect_tcp, connect_unix
 
 TESTS = Path(__file__).parent
 MODERN, LEGACY, OLDEST = "2026-07-28", "2025-11-25", "2024-11-05"
