@@ -20,6 +20,7 @@ Rules of this file:
   is when there are too many: half-sent requests cannot keep out whole ones.
 - A body left unread, like every error, closes the connection: what follows might be read as a request. It
   closes gently, since a reset for bytes that nobody read would overtake the answer.
+- The application may work on when the peer is lost. Such a connection holds no socket and counts for no limit.
 
 Deliberately absent: routes, decoded paths, TLS settings (give an `SSLContext`), compression, upgrades, HTTP/2,
 trailers, and all guards (Host, Origin, who may ask): the application has the head before the body is read.
@@ -159,8 +160,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                 except Exception as error:
                     self.refuse(error)
                 finally:
-                    self.on_hangup = answer = None  # an idle connection shall hold no answer of many megabytes
-                    self.streaming = None
+                    # An idle connection shall hold no answer of many megabytes.
+                    self.on_hangup = self.streaming = answer = None
                     http.streams.pop(self, None)
                 if self.length != 0:
                     await self.linger()

@@ -68,7 +68,7 @@ class Peer:
         self.write = write
         self.session = Session(write)
         self._dispatch = dispatch
-        self._ids = itertools.count(1)
+        self.new_id = itertools.count(1).__next__  # returns an id that no request of ours has had
         self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
         self._answering: dict[RequestId, tuple[Call, asyncio.Task[Any]]] = {}  # theirs, by their ids
         self._tasks: set[asyncio.Task[Any]] = set()  # everything this peer has started
@@ -86,10 +86,6 @@ class Peer:
     def in_flight(self) -> int:
         """How many requests are being answered."""
         return len(self._answering) + self._unsent
-
-    def new_id(self) -> RequestId:
-        """Return an id that no request of ours has had."""
-        return next(self._ids)
 
     async def wait_closed(self) -> Result:
         """Wait until the connection is lost. Raises ConnectionClosed then."""

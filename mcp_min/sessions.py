@@ -6,6 +6,10 @@ stream that no request opened, and give the rest of a stream to a client that lo
 a `Peer` whose write has several channels: each request's own event stream, and the standalone one.
 HTTP+SSE is a session with the standalone one alone.
 
+A request is answered in the task that serves it, as without a session; only batches and what comes to
+`/messages` have tasks of their own. When its client hangs up, or its handler lets go of the response,
+that task works on, and what it says is kept for whoever comes back.
+
 Spec: 2025-11-25 basic/transports#streamable-http; 2024-11-05 basic/transports#http-with-sse.
 Wire: → POST /mcp  {"method":"initialize", …}              ← 200, Mcp-Session-Id: 1868a90c…
       → POST /mcp, Mcp-Session-Id: 1868a90c… {"method":"tools/call", …}
@@ -85,7 +89,7 @@ class EventStream:
         if self._request is None:
             await self.send(answer)
         else:
-            self.response = self._session.endpoint.finished(answer)
+            self.response = self._session.sessions.endpoint.finished(answer)
             self._request = None
 
     def end(self) -> None:
@@ -116,7 +120,7 @@ class EventStream:
             self._request = self._reader = None
             self._let_end()
             self._session.readers.discard(self)
-            self._session.used = self._session.now()
+            self._session.used = self._session.sessions.now()
 
     async def resume(self, request: Request, after: int | None = None, first: bytes | None = None) -> None:
         """Let the response to `request` carry the stream, from the event after that number on, until it is over.
@@ -151,7 +155,7 @@ class EventStream:
         await self._write(first or (self._come_back() if resumable else sse.COMMENT))
 
     def _open(self, request: Request) -> None:
-        self._reader = self._session.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
+        self._reader = self._session.sessions.endpoint.stream(request, {"Mcp-Session-Id": self._session.id})
         self._request = None
         self._session.streams[self.name] = self  # now the client knows its name
 
@@ -178,19 +182,17 @@ class EventStream:
 class HttpSession:
     """One client's memory: a peer, and the streams that have not been read to their end."""
 
-    def __init__(self, endpoint: Endpoint, principal: str | None, max_in_flight: int, now: Callable[[], float]) -> None:
+    def __init__(self, sessions: Sessions, principal: str | None) -> None:
         self.id = secrets.token_hex(16)  # 128 bits; MUST be visible ASCII (2025-11-25 basic/transports)
-        self.endpoint = endpoint
+        self.sessions = sessions
         self.principal = principal
         self.ended = False
         self.readers: set[EventStream] = set()  # those whose response a client waits for
-        self.used = now()  # when the last of them was lost, or the newest message came
-        self.now = now
+        self.used = sessions.now()  # when the last of them was lost, or the newest message came
         self.names = itertools.count()
         self.standalone = EventStream(self)
-        self.streams = {self.standalone.name: self.standalone}
-        self.peer = Peer(self.standalone.send, endpoint.dispatch)
-        self._max_in_flight = max_in_flight
+        self.streams: dict[str, EventStream] = {self.standalone.name: self.standalone}
+        self.peer = Peer(self.standalone.send, sessions.endpoint.dispatch)
         self._order: list[EventStream] = []  # whose event is the oldest that is kept, the next, …
         self._kept = 0  # bytes of them
 
@@ -203,7 +205,7 @@ class HttpSession:
             self.peer.receive(message, call)
             return None
         requests = len(message) if isinstance(message, list) else 1
-        if self.peer.in_flight + requests > self._max_in_flight:
+        if self.peer.in_flight + requests > self.sessions.limits.max_in_flight:
             raise Refused(429, f"{self.peer.in_flight} requests of this session are being answered (max_in_flight)")
         call.send, call.request = stream.send, partial(self.peer.request, write=stream.send)
         return self.peer.receive(message, call, stream.finish, here)
@@ -236,9 +238,9 @@ class Sessions:
         self, endpoint: Endpoint, limits: SessionLimits | None = None, now: Callable[[], float] = time.monotonic
     ) -> None:
         self.table: dict[str, HttpSession] = {}
-        self._endpoint = endpoint
-        self._limits = limits or SessionLimits()
-        self._now = now
+        self.endpoint = endpoint
+        self.limits = limits or SessionLimits()
+        self.now = now
         self._sweeper: asyncio.Task[None] | None = None
         endpoint.legacy = self.post
         for path in PATHS:
@@ -319,15 +321,15 @@ class Sessions:
         # Another principal's session does not exist for this one.
         if session is None or session.principal != call.principal:
             raise Refused(404, "there is no such session; send initialize to begin one")
-        session.used = self._now()
+        session.used = self.now()
         return session
 
     async def _new(self, call: Call) -> HttpSession:
         unused = [session for session in self.table.values() if not session.readers]
-        full = len(self.table) >= self._limits.max_sessions
+        full = len(self.table) >= self.limits.max_sessions
         if full and not unused:
-            raise Refused(503, f"{self._limits.max_sessions} sessions are in use (max_sessions)")
-        session = HttpSession(self._endpoint, call.principal, self._limits.max_in_flight, self._now)
+            raise Refused(503, f"{self.limits.max_sessions} sessions are in use (max_sessions)")
+        session = HttpSession(self, call.principal)
         self.table[session.id] = session
         if self._sweeper is None or self._sweeper.done():
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep())
@@ -342,13 +344,13 @@ class Sessions:
 
     async def _sweep(self) -> None:
         while self.table:
-            await asyncio.sleep(self._limits.session_idle / 4)
+            await asyncio.sleep(self.limits.session_idle / 4)
             await self.sweep()
 
     async def sweep(self) -> None:
         """End the sessions that nobody has used for too long; runs by itself while there are any."""
         for session in list(self.table.values()):
-            if not session.readers and self._now() - session.used > self._limits.session_idle:
+            if not session.readers and self.now() - session.used > self.limits.session_idle:
                 await self._end(session, "nobody used the session for too long")
 
     async def close(self, drain: float = 5) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import itertools
 import json
-import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
@@ -232,8 +231,8 @@ def test_ids_cannot_be_guessed() -> None:
 
 
 async def _many_ids() -> set[str]:
-    endpoint = Site().endpoint
-    return {HttpSession(endpoint, None, 1, time.monotonic).id for _ in range(10_000)}
+    sessions = Site().sessions
+    return {HttpSession(sessions, None).id for _ in range(10_000)}
 
 
 @pytest.mark.parametrize("params", [{}, {"protocolVersion": 5}, {"protocolVersion": LEGACY, "capabilities": 5}])
