@@ -166,7 +166,10 @@ class Endpoint:
         call.send, request.on_hangup = exchange.send, exchange.hang_up
         if request.hung_up:  # told as soon as it is known what that means to the request
             asyncio.get_running_loop().call_soon(exchange.hang_up)
-        answer = await self.dispatch(message, call)
+        try:
+            answer = await self.dispatch(message, call)
+        finally:
+            call.send = None  # or both would keep the message until the garbage collector comes by
         if answer is None or "error" in answer or exchange.stream is not None:
             return await exchange.finish(answer)
         return Response(200, JSON, jsonrpc.encode(answer))

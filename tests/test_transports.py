@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -235,6 +236,25 @@ async def carries_a_large_message_both_ways(connect):
         assert text(await client.call_tool("echo", {"text": large})) == large
 
 
+async def leaves_nothing_to_the_garbage_collector(connect):
+    """A message in a cycle, which may be of many megabytes, would stay until the collector comes by."""
+
+    async def calls(client):
+        for tool, arguments in [("echo", {"text": "x"}), ("work", {"steps": 2}), ("fail", {"how": "tool"})]:
+            await client.call_tool(tool, arguments)
+        await client.read_resource("note://text")
+
+    async with connect() as client:
+        await calls(client)
+        gc.collect()
+        gc.disable()
+        try:
+            await calls(client)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+
+
 async def answers_fifty_calls_at_once(connect):
     async with connect() as client:
         meeting = [client.call_tool("meet", {"name": "m", "number": number, "of": 50}) for number in range(50)]
@@ -272,6 +292,7 @@ CHECKS = [
     gets_prompts_and_completes,
     reports_errors,
     carries_a_large_message_both_ways,
+    leaves_nothing_to_the_garbage_collector,
     answers_fifty_calls_at_once,
     closes_though_calls_are_in_flight,
 ]
