@@ -81,9 +81,11 @@ class Client(Connection):
     ) -> None:
         if protocol_version is not None and protocol_version not in spec.SUPPORTED:
             raise ValueError(f"protocol_version {protocol_version!r}: there are {', '.join(spec.SUPPORTED)}")
-        self._questions = Questions(on_elicit, on_sample, roots, capabilities, extensions)
-        declared = self._questions.capabilities
-        meta = {spec.CLIENT_INFO: client_info or INFO, spec.CLIENT_CAPABILITIES: declared}
+        list_roots = None if roots is None else lambda params: roots() if callable(roots) else roots
+        callbacks = {"elicitation/create": on_elicit, "sampling/createMessage": on_sample, "roots/list": list_roots}
+        more = (capabilities or {}) | ({"extensions": extensions} if extensions else {})
+        self._questions = Questions(callbacks, more)
+        meta = {spec.CLIENT_INFO: client_info or INFO, spec.CLIENT_CAPABILITIES: self._questions.capabilities}
         dispatch = Dispatcher(self._handlers(on_log)).dispatch
         timeouts = {"timeout": timeout, "max_timeout": max_timeout}
         super().__init__(target, transport_options, dispatch, meta, protocol_version, timeouts, retries, on_message)

@@ -15,7 +15,7 @@ Deliberately absent: a user and a model. Callbacks bring them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from . import spec
@@ -29,22 +29,13 @@ Callback = Callable[[Params], Any]
 class Questions:
     """The callbacks, by the method that asks for them; each declares its capability, to which `more` adds.
 
-    A callback takes the question's params and returns its result, that for roots takes nothing and returns a list.
+    A callback takes the question's params and returns its result, that for roots returns a list.
     """
 
-    def __init__(
-        self,
-        on_elicit: Callback | None,
-        on_sample: Callback | None,
-        roots: Sequence[dict[str, Any]] | Callable[[], Any] | None,
-        more: dict[str, Any] | None,
-        extensions: dict[str, Any] | None,
-    ) -> None:
-        list_roots = None if roots is None else lambda params: roots() if callable(roots) else roots
-        callbacks = {"elicitation/create": on_elicit, "sampling/createMessage": on_sample, "roots/list": list_roots}
-        self._callbacks: dict[str, Callback] = {key: asked for key, asked in callbacks.items() if asked is not None}
+    def __init__(self, callbacks: dict[str, Callback | None], more: dict[str, Any]) -> None:
+        self._callbacks = {method: asked for method, asked in callbacks.items() if asked is not None}
         self.capabilities: dict[str, Any] = {spec.CLIENT_CAPABILITY_OF[method]: {} for method in self._callbacks}
-        self.capabilities |= (more or {}) | ({"extensions": extensions} if extensions else {})
+        self.capabilities |= more
 
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers of the requests that a legacy server sends."""

@@ -51,6 +51,10 @@ ALL: dict[str, Any] = {"on_elicit": elicit, "on_sample": sample, "roots": ROOTS}
 URL = {"mode": "url", "message": "Pay", "url": "https://example.com", "elicitationId": "1"}
 
 
+def questions(**options: Any) -> Questions:
+    return Client(Scripted(), **options)._questions
+
+
 @pytest.mark.parametrize("version", ERAS)
 @pytest.mark.parametrize(
     ("options", "method", "params", "answer"),
@@ -121,15 +125,18 @@ async def test_a_callback_that_fails(callback: Callable[[Any], Any], error: type
 @pytest.mark.parametrize(
     ("options", "declared"),
     [
-        ([None] * 5, {}),
-        ([elicit, sample, [], None, None], {"elicitation": {}, "sampling": {}, "roots": {}}),
-        ([elicit, None, None, {"elicitation": {"url": {}}}, None], {"elicitation": {"url": {}}}),
-        ([None, None, None, {"experimental": {}}, {"a/b": {}}], {"experimental": {}, "extensions": {"a/b": {}}}),
-        ([None, None, compute_roots, None, {}], {"roots": {}}),
+        ({}, {}),
+        (ALL | {"roots": []}, {"elicitation": {}, "sampling": {}, "roots": {}}),
+        ({"on_elicit": elicit, "capabilities": {"elicitation": {"url": {}}}}, {"elicitation": {"url": {}}}),
+        (
+            {"capabilities": {"experimental": {}}, "extensions": {"a/b": {}}},
+            {"experimental": {}, "extensions": {"a/b": {}}},
+        ),
+        ({"roots": compute_roots, "extensions": {}}, {"roots": {}}),
     ],
 )
-def test_what_is_declared(options: list[Any], declared: dict[str, Any]) -> None:
-    assert Questions(*options).capabilities == declared
+def test_what_is_declared(options: dict[str, Any], declared: dict[str, Any]) -> None:
+    assert questions(**options).capabilities == declared
 
 
 @pytest.mark.parametrize(
@@ -147,7 +154,7 @@ def test_what_is_declared(options: list[Any], declared: dict[str, Any]) -> None:
     ],
 )
 async def test_what_the_next_round_carries(asked: dict[str, Any], carried: dict[str, Any]) -> None:
-    assert await Questions(elicit, sample, ROOTS, None, None).inputs(asked) == carried
+    assert await questions(**ALL).inputs(asked) == carried
 
 
 @pytest.mark.parametrize(
@@ -161,4 +168,4 @@ async def test_what_the_next_round_carries(asked: dict[str, Any], carried: dict[
 )
 async def test_what_is_no_question(asked: dict[str, Any]) -> None:
     with pytest.raises(RpcError, match="has not the form it should have"):
-        await Questions(elicit, sample, ROOTS, None, None).inputs(asked)
+        await questions(**ALL).inputs(asked)
