@@ -41,7 +41,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from . import jsonrpc, terminal
+from . import terminal
 from .jsonrpc import Message, Result, RpcError
 from .terminal import Misuse, say
 
@@ -139,6 +139,7 @@ def _seconds(text: str) -> float:
 
 async def _session(action: Action, options: Options, target: Target) -> tuple[Result, str]:
     from .client import Client
+    from .connection import invalid_result
 
     async with Client(
         target,
@@ -154,8 +155,7 @@ async def _session(action: Action, options: Options, target: Target) -> tuple[Re
             return result, terminal.pretty(result) if options.json and result else text
         # A result is what the server made it, and nobody has checked its members.
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            problem = f"the server's answer has not the form it should have: {error!r}"
-            raise RpcError(jsonrpc.INVALID_REQUEST, problem) from None
+            raise invalid_result(repr(error)) from None
 
 
 def _trace(direction: str, message: Message) -> None:
