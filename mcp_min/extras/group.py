@@ -31,7 +31,6 @@ from typing import Any, TypeVar
 
 from ..client import Client
 from ..jsonrpc import ConnectionClosed, Result, RpcError
-from ..peer import OnProgress
 from ..targets import Target
 
 T = TypeVar("T")
@@ -131,19 +130,13 @@ class ClientGroup:
         """Return every tool of every server that works, under its qualified name."""
         return await self._list("tools", "name", Client.list_tools)
 
-    async def call_tool(
-        self,
-        name: str,
-        arguments: dict[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> Result:
-        """Call a tool by its qualified name. Raises as `Client.call_tool` does, ValueError for no server's name."""
+    async def call_tool(self, name: str, arguments: dict[str, Any] | None = None, **options: Any) -> Result:
+        """Call a tool by its qualified name; options are those of `Client.call_tool`.
+
+        Raises as that does, and ValueError for no server's name.
+        """
         server, tool = self._resolve(name, "tools")
-        return await self._ask(
-            server, lambda client: client.call_tool(tool, arguments, timeout=timeout, on_progress=on_progress)
-        )
+        return await self._ask(server, lambda client: client.call_tool(tool, arguments, **options))
 
     async def list_prompts(self) -> Items:
         """Return every prompt of every server that works, under its qualified name."""
