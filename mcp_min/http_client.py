@@ -3,7 +3,7 @@
 `http_server.py` is the other end. This file knows no MCP: it moves bytes, keeps connections for the next
 request, and turns whatever a server, a proxy or the network does wrong into one sentence.
 
-Spec: RFC 9110 (redirects, sending again), RFC 9112 (framing, proxies), RFC 3986 (URLs).
+Spec: RFC 9110 (redirects), RFC 9112 (framing, proxies), RFC 3986 (URLs).
 Wire: → POST /mcp HTTP/1.1          ← HTTP/1.1 200 OK
         Host: 127.0.0.1:8000          Content-Type: application/json
         Content-Length: 46            Content-Length: 36
@@ -12,7 +12,7 @@ A `Response` owns its connection until its body has been read or it is closed; t
 connection, or drops it. `HttpClient.close` drops them all.
 
 A connection is kept when its answer ended where it said it would, and nothing followed.
-A request is sent a second time when a kept connection broke before the answer, and twice does no harm.
+A request is sent once: whoever knows whether twice does harm, and an error says whether it was `sent`, may repeat it.
 A redirect is followed when it changes neither the origin nor the method. Whatever else happens is an error that
 names the origin and the phase, "http://127.0.0.1:8000: waiting for the answer: the connection was closed".
 
@@ -46,7 +46,6 @@ MAX_INTERIM = 10  # 1xx answers before the one that counts
 MAX_REDIRECTS = 5  # RFC 2068's figure; more is a loop
 MAX_IDLE = 8  # connections kept for one origin
 IDLE = 4.0  # seconds a connection is kept; Node.js closes after 5, and a request sent in that moment is lost
-REPEATABLE = ("GET", "DELETE")  # idempotent by RFC 9110 9.2.2; no other such method is sent here
 CONNECTING = "connecting"  # the phase before a byte of the request has left
 LOOPBACK = ("localhost", "127.0.0.1", "::1")  # which is another machine to the proxy
 HAPPY_EYEBALLS = 0.25  # seconds until the next address is tried beside the first (RFC 8305)
@@ -211,8 +210,8 @@ class Response:
     def _error(self, text: str) -> HttpError:
         return HttpError(f"{self._origin}: {self._phase_name}: {text}", sent=self._phase_name != CONNECTING)
 
-    async def _perform(self, data: bytes, kept: Streams | None, proxy: Proxy | None) -> None:
-        timeouts = self._client.timeouts
+    async def _perform(self, data: bytes, proxy: Proxy | None) -> None:
+        timeouts, kept = self._client.timeouts, self._client._take(self._origin)
         if kept is None:
             await self._phase(CONNECTING, timeouts.connect, self._connect(proxy))
         else:
@@ -379,9 +378,6 @@ class HttpClient:
     async def request(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> Response:
         """Send one request and return its answer as soon as the head is here.
 
-        A kept connection that breaks before the answer is replaced once for GET and DELETE, which do no harm when
-        sent twice; any other request fails.
-
         Raises HttpError, and ValueError for a URL, a header or a proxy that cannot be used. Cancelled,
         it drops the connection; the server may have acted on the request.
         """
@@ -395,14 +391,8 @@ class HttpClient:
             at, credentials = (origin, proxy[1]) if proxy and origin.scheme == "http" else ("", "")
             start = f"{method} {at}{target} HTTP/1.1\r\nHost: {origin.authority}\r\n{credentials}"
             data = f"{start}Accept-Encoding: identity\r\n{lines}\r\n".encode("latin-1") + (body or b"")
-            response, kept = Response(self, origin), self._take(origin)
-            try:
-                await response._perform(data, kept, proxy)
-            except HttpError:
-                # RFC 9110 9.2.2: MUST NOT be sent again by itself, unless idempotent or known not to be applied.
-                if kept is None or method not in REPEATABLE:
-                    raise
-                await response._perform(data, None, proxy)
+            response = Response(self, origin)
+            await response._perform(data, proxy)
             location = response.headers.get("location")
             if location is None or response.status not in (301, 302, 303, 307, 308):
                 return response
