@@ -17,7 +17,7 @@ other is made, read, handed to the application and answered. There is no thread,
 Rules of this file:
 - `parse_request` is the only parser of heads, and nobody looks at the raw bytes after it.
 - `Connection.due` is finite while the peer owes us bytes. Such a connection can be closed at any time, and
-  is when there are too many: half-sent requests cannot keep out whole ones.
+  is when there are too many: half-sent requests cannot keep out whole ones. So is one whose peer has ended its side.
 - A body left unread, like every error, closes the connection: what follows might be read as a request. It
   closes gently, since a reset for bytes that nobody read would overtake the answer.
 - The application may work on when the peer is lost. Such a connection holds no socket and counts for no limit.
@@ -120,7 +120,6 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         super().connection_lost(exc)
         self._hang_up()
         self.lost = True  # and takes no place any more, though its work may go on
-        self.http.streams.pop(self, None)
 
     def _hang_up(self) -> None:
         if self.on_hangup is not None and not self.hung_up:
@@ -322,7 +321,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         keep_alive is sent after Limits.keep_alive seconds of silence. Raises HttpError 503 when too many
         streams are open.
         """
-        if len(self.http.streams) >= self.http.limits.streams:
+        opened, limit = self.http.streams, self.http.limits.streams
+        if len(opened) >= limit and sum(not one.lost for one in opened) >= limit:
             raise HttpError(503, "too many streams are open (streams)")
         self.respond(status, headers, None)
         self.headers = {}  # an idle stream shall weigh little
@@ -363,6 +363,7 @@ class Stream:
         """End the answer with `data`, and with it the connection, while the application still works. As `write`."""
         self.put(data)
         self.put(b"")
+        self.connection._hang_up()  # as if the peer had: nobody reads what may still be tried
         self.connection.writer.close()
 
 
@@ -392,11 +393,8 @@ class HttpServer:
         self.now = self.loop.time()
         options: dict[str, Any] = {"reuse_port": reuse_port, "backlog": 256}
         if ssl is not None:  # what we have sent shall arrive before it ends
-            times = {
-                "ssl_handshake_timeout": self.limits.head_timeout,
-                "ssl_shutdown_timeout": self.limits.write_timeout,
-            }
-            options |= {"ssl": ssl, **times}
+            options |= {"ssl": ssl, "ssl_handshake_timeout": self.limits.head_timeout}
+            options["ssl_shutdown_timeout"] = self.limits.write_timeout
         self.listener = await self.loop.create_server(lambda: Connection(self), host, port, **options)
         self.port: int = self.listener.sockets[0].getsockname()[1]
         self.tick()
@@ -413,10 +411,11 @@ class HttpServer:
                 stream.put(stream.keep_alive)
 
     def admit(self, connection: Connection) -> None:
-        """Take in a connection; when there are too many, the oldest that owes us bytes goes, or else the new one."""
-        if sum(one.streaming is None and not one.lost for one in self.connections) >= self.limits.connections:
-            oldest = next((one for one in self.connections if one.due < inf), connection)
-            oldest.due = inf
+        """Take in a connection; when there are too many, the oldest that is worth least goes, or else the new one."""
+        held = [one for one in self.connections if one.streaming is None and not one.lost]
+        if len(held) >= self.limits.connections:
+            oldest = next((one for one in held if one.due < inf or one.hung_up), connection)
+            oldest.lost = True
             oldest.writer.transport.abort()
         self.connections[connection] = asyncio.current_task()
 
@@ -432,6 +431,7 @@ class HttpServer:
             if connection.due < inf:
                 connection.reader.set_exception(HttpError(503, "the server is closing, try again"))
         work = asyncio.gather(*filter(None, self.connections.values()), return_exceptions=True)
+        work.add_done_callback(asyncio.Future.exception)  # cancelled, it complains unless that is looked at
         try:
             await asyncio.wait([work], timeout=deadline)
         finally:

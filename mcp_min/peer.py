@@ -116,9 +116,9 @@ class Peer:
     ) -> Awaitable[Any] | None:
         """Take one checked message, or one unchecked batch, and return at once.
 
-        call, reply: where a request's notifications and its answer go, for a transport with more than one channel; by
-        default both go where everything goes. Returns the task that answers, if any. here: spare a single request its
-        task; whoever called awaits what is returned at once, and in doing so answers.
+        call, reply: where a request's notifications and its answer go, by default where everything goes. Returns the
+        task that answers, if any. here: spare a single request its task; whoever called awaits what is returned at
+        once, and in doing so answers.
         """
         call = call or Call(self.write, self.request)
         call.session = self.session
@@ -168,15 +168,16 @@ class Peer:
     async def _answer_here(self, message: Message, call: Call, reply: Reply) -> None:
         id, task = message["id"], asyncio.current_task()
         assert task is not None
-        self._answering[id] = (call, task)
+        mine = self._answering[id] = (call, task)
         self._tasks.add(task)
         try:
             await self._answer(message, call, reply)
         except asyncio.CancelledError:
-            if call.send is not None:  # it was not `cancel`
+            if call.send is not None or task.cancelling() > 1:  # it was not `cancel`, or not alone
                 raise
         finally:
-            self._answering.pop(id, None)
+            if self._answering.get(id) is mine:  # once answered or cancelled, the id may be another's
+                del self._answering[id]
             self._ended(task)
         if call.send is None:
             task.uncancel()
@@ -248,8 +249,7 @@ class Peer:
         from `new_id`, for callers that must know it beforehand. write: the channel to use, where there are several.
 
         Raises RpcError when the peer answered with an error, ConnectionClosed when it never will, TimeoutError. On
-        timeout or cancellation the request has been sent and `notifications/cancelled` follows it; the peer may have
-        acted on it.
+        timeout or cancellation `notifications/cancelled` follows the request; the peer may have acted on it.
         """
         if self.closed:
             raise self._end.result()

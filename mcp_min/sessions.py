@@ -100,8 +100,7 @@ class EventStream:
         elif self._request is not None:
             self.response = Response(202)
         self.done = True
-        self.lose(None)
-        self._let_end()
+        self.lose(self.over)
         if not self.kept:
             self._session.streams.pop(self.name, None)
 
@@ -111,14 +110,15 @@ class EventStream:
             if self._request is not None:
                 self._open(self._request)
             if self._reader is not None and self.over is None:
-                self._reader.close(self._come_back())
+                self._reader.close(sse.COMMENT if self._session.ended else self._come_back())
             self.lose(self.over)
 
     def lose(self, over: asyncio.Future[None] | None) -> None:
         """Do without a reader that has gone, unless another has come. over: what the one that has gone waited for."""
         if over is self.over:
             self._request = self._reader = None
-            self._let_end()
+            if over is not None and not over.done():  # a future, which costs less than an event
+                over.set_result(None)
             self._session.readers.discard(self)
             self._session.used = self._session.sessions.now()
 
@@ -127,7 +127,7 @@ class EventStream:
 
         Raises Refused 409 while another does, or 503.
         """
-        if self._reader is not None:
+        if self._reader is not None or self._request is not None:
             raise Refused(409, "this stream has a reader already; one stream, one reader")
         if after is not None:
             self._read = min(after, self._last)
@@ -140,10 +140,6 @@ class EventStream:
                 await over
         finally:  # also when whoever serves the request cancels it
             self.lose(over)
-
-    def _let_end(self) -> None:
-        if self.over is not None and not self.over.done():  # a future, which costs less than an event
-            self.over.set_result(None)
 
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
         resumable = request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE
@@ -278,7 +274,8 @@ class Sessions:
         if request.hung_up:
             stream.lose(None)
         try:
-            await answered
+            # The task of a batch may be cancelled by the end of its session, and only its response ends by that.
+            await (asyncio.wait([answered]) if isinstance(answered, asyncio.Task) else answered)
         finally:  # also when whoever serves the request cancels it
             stream.end()
         return stream.response
