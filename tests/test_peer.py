@@ -419,6 +419,143 @@ async def test_a_cancellation_after_the_answer_is_ignored():
     assert wire.sent == [answer(1, {})]
 
 
+# --- in the task of whoever asks -----------------------------------------------------------------
+
+
+async def here(wire, id=1, method="work", then=None):
+    """Serve one request as a task that serves many does; return how often its task is still to be cancelled."""
+    await wire.peer.receive(request(method, id=id), Call(wire.write, wire.peer.request), wire.write, here=True)
+    if then is not None:
+        await then.wait()
+    return asyncio.current_task().cancelling()
+
+
+class Stubborn(Slow):
+    """A handler that does not end before it is told."""
+
+    async def __call__(self, params, call):
+        while not self.go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await super().__call__(params, call)
+        return params
+
+
+class Timed(Slow):
+    async def __call__(self, params, call):
+        async with asyncio.timeout(60):
+            return await super().__call__(params, call)
+
+
+class Grouped(Slow):
+    async def __call__(self, params, call):
+        async with asyncio.TaskGroup() as group:
+            work = [group.create_task(super(Grouped, self).__call__(params, call)) for _ in range(2)]
+        return work[0].result()
+
+
+WORK = [Slow, Stubborn, Timed, Grouped]
+
+
+def nothing_is_left(peer):
+    return (peer.in_flight, peer._answering, peer._tasks) == (0, {}, set())
+
+
+@pytest.mark.parametrize("kind", WORK)
+async def test_answered_here(kind):
+    work = kind()
+    wire = Wire(work=work)
+    serving = asyncio.create_task(here(wire))
+    await settle()
+    assert (wire.peer.in_flight, wire.peer._tasks) == (1, {serving}), "no other task"
+    work.go.set()
+    assert await serving == 0
+    assert wire.sent == [answer(1, {})]
+    assert nothing_is_left(wire.peer)
+
+
+@pytest.mark.parametrize("kind", WORK)
+async def test_a_request_that_is_cancelled_here_leaves_the_task_to_the_next(kind):
+    work, then = kind(), asyncio.Event()
+    wire = Wire(work=work, echo=echo)
+    serving = asyncio.create_task(here(wire, then=then))
+    await settle()
+    wire.peer.receive(cancelled(1))
+    await settle()
+    assert ("cancelled" in work.ended, wire.peer.in_flight, serving.done()) == (True, 0, False)
+    work.go.set()
+    then.set()
+    assert await serving == 0, "asyncio.timeout and TaskGroup of the next request would believe that it is cancelled"
+    assert wire.sent == []
+    assert nothing_is_left(wire.peer)
+
+
+@pytest.mark.parametrize("also_cancelled", [None, "before", "after"])
+async def test_whoever_cancels_the_task_itself_ends_it(also_cancelled):
+    work = Slow()
+    wire = Wire(work=work)
+    serving = asyncio.create_task(here(wire))
+    await settle()
+    if also_cancelled == "before":
+        wire.peer.receive(cancelled(1))
+    serving.cancel()
+    if also_cancelled == "after":
+        wire.peer.receive(cancelled(1))
+    await settle()
+    assert serving.cancelled()
+    assert work.ended == ["cancelled"]
+    assert nothing_is_left(wire.peer)
+
+
+@pytest.mark.parametrize("first", ["is cancelled", "is being sent"])
+async def test_an_id_that_is_free_again_is_not_forgotten_by_who_had_it_first(first):
+    work, next_one = Stubborn(), Slow()
+    wire = Wire(work=work, next=next_one)
+    serving = asyncio.create_task(here(wire))
+    await settle()
+    if first == "is cancelled":
+        wire.peer.receive(cancelled(1))
+    else:
+        wire.gate.clear()
+        work.go.set()
+    await settle()
+    following = asyncio.create_task(here(wire, method="next"))
+    await settle()
+    work.go.set()
+    wire.gate.set()
+    await serving
+    assert wire.peer.in_flight == 1
+    next_one.go.set()
+    await following
+    assert len(wire.sent) == (1 if first == "is cancelled" else 2)
+    assert nothing_is_left(wire.peer)
+
+
+async def test_drain_waits_for_what_is_answered_here():
+    work = Slow()
+    wire = Wire(work=work)
+    serving = asyncio.create_task(here(wire))
+    await settle()
+    draining = asyncio.create_task(wire.peer.drain(30))
+    await settle()
+    assert not draining.done()
+    work.go.set()
+    await draining
+    assert (await serving, wire.sent) == (0, [answer(1, {})])
+
+
+@in_virtual_time
+async def test_drain_cancels_the_request_and_not_the_task_that_answers_it():
+    work, then = Slow(), asyncio.Event()
+    wire = Wire(work=work)
+    serving = asyncio.create_task(here(wire, then=then))
+    await settle()
+    await wire.peer.drain(30)
+    assert asyncio.get_running_loop().time() == 30
+    assert (work.ended, wire.sent, serving.done()) == (["cancelled"], [], False)
+    then.set()
+    assert await serving == 0
+
+
 # --- batches -------------------------------------------------------------------------------------
 
 
