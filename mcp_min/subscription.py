@@ -108,11 +108,10 @@ class Subscription:
                     await peer.request("resources/subscribe", {"uri": uri}, timeout=SUBSCRIBE_TIMEOUT)
             yield None
             while self._pending or not self._end.done():
+                await self._news.wait()
+                self._news.clear()
                 while self._pending:
                     yield self._pending.pop(next(iter(self._pending)))
-                self._news.clear()
-                if not self._end.done():
-                    await self._news.wait()
             self._raise_end()
         finally:
             self._others.remove(self)
