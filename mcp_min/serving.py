@@ -147,15 +147,14 @@ async def serve_unix(server: Server, path: str, *, max_line: int = MAX_LINE) -> 
                 os.unlink(path)
 
 
-@contextlib.asynccontextmanager
-async def serve_tcp(
+def serve_tcp(
     server: Server,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
     max_line: int = MAX_LINE,
     allow_unauthenticated: bool = False,
-) -> AsyncIterator[asyncio.Server]:
+) -> contextlib.AbstractAsyncContextManager[asyncio.Server]:
     """Serve every client of a TCP port while the `async with` lasts; port 0 takes a free one.
 
     Raises ValueError for an address beyond loopback unless allow_unauthenticated is True, since
@@ -163,9 +162,7 @@ async def serve_tcp(
     """
     if host not in LOOPBACK and not allow_unauthenticated:
         raise ValueError(f"host {host!r}: anybody could call; give allow_unauthenticated=True, or serve HTTP with auth")
-    start = partial(asyncio.start_server, host=host, port=port)
-    async with _listening(server, "close", max_line, start) as serving:
-        yield serving
+    return _listening(server, "close", max_line, partial(asyncio.start_server, host=host, port=port))
 
 
 @contextlib.asynccontextmanager
