@@ -12,7 +12,7 @@ A `Response` owns its connection until its body has been read or it is closed; t
 connection, or drops it. `HttpClient.close` drops them all.
 
 A connection is kept when its answer ended where it said it would, and nothing followed.
-A request is sent once: whoever knows whether twice does harm, and an error says whether it was `sent`, may repeat it.
+A request is sent once. An error says whether it was `sent`; who knows that twice does no harm may send it again.
 A redirect is followed when it changes neither the origin nor the method. Whatever else happens is an error that
 names the origin and the phase, "http://127.0.0.1:8000: waiting for the answer: the connection was closed".
 
