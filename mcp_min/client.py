@@ -86,7 +86,10 @@ class Client(Connection):
         more = (capabilities or {}) | ({"extensions": extensions} if extensions else {})
         self._questions = Questions(callbacks, more)
         meta = {spec.CLIENT_INFO: client_info or INFO, spec.CLIENT_CAPABILITIES: self._questions.capabilities}
-        dispatch = Dispatcher(self._handlers(on_log)).dispatch
+        handlers: dict[str, Handler] = dict.fromkeys(HEARD, self._hear) | self._questions.handlers() | {"ping": _pong}
+        if on_log is not None:
+            handlers["notifications/message"] = lambda params, call: call_back(on_log, params)
+        dispatch = Dispatcher(handlers).dispatch
         timeouts = {"timeout": timeout, "max_timeout": max_timeout}
         super().__init__(target, transport_options, dispatch, meta, protocol_version, timeouts, retries, on_message)
         self._cached = CACHED if cache else frozenset[str]()
@@ -264,13 +267,6 @@ class Client(Connection):
             await self.request("logging/setLevel", {"level": level})
 
     # --- hearing ---------------------------------------------------------------------------------
-
-    def _handlers(self, on_log: Callback | None) -> dict[str, Handler]:
-        async def log(params: Params, call: Call) -> Result:
-            return {} if on_log is None else await call_back(on_log, params)
-
-        handlers: dict[str, Handler] = dict.fromkeys(HEARD, self._hear) | self._questions.handlers()
-        return handlers | {"ping": _pong, "notifications/message": log}
 
     async def _hear(self, params: Params, call: Call) -> Result:
         method = call.message["method"]
