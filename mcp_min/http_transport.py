@@ -90,8 +90,8 @@ class HttpTransport:
         self.answered: Callable[[Message], Coroutine[Any, Any, None]] = self._arrived.put
         self._writing: set[asyncio.Timeout] = set()  # by which `close` ends what is being written
         self._tasks: set[asyncio.Task[None]] = set()  # the standing stream, and rests of others
-        self._session: str | None = None
-        self._version: str | None = None  # that `initialize` has settled; None in the modern era
+        self._modern = True  # until a server has taken `initialize`
+        self._session: dict[str, str] = {}  # the headers that `initialize` has settled: the version, and who we are
         self._mirrored: dict[str, mcp_headers.Mirrored] = {}  # tool name: arguments that are headers too
         self._closed = False
 
@@ -114,14 +114,15 @@ class HttpTransport:
         body = jsonrpc.encode(message)
         message = message if isinstance(message, dict) else {}
         method = message.get("method")
-        if method == "notifications/cancelled" and self._version is None:
+        if method == "notifications/cancelled" and self._modern:
             return  # closing the response was the signal (2026-07-28 basic/patterns/cancellation)
         asked = message if method is not None and "id" in message else {}
         scope = asyncio.timeout(None if asked else ACCEPTED)
         self._writing.add(scope)
         try:
             async with scope:
-                response = await self._request("POST", self._repeated(message), body)
+                own = {"content-type": "application/json", **self._repeated(message)}
+                response = await self._request("POST", own, body)
                 await self._take(response, asked)
         except TimeoutError:
             raise HttpError("the transport was closed" if self._closed else f"not taken within {ACCEPTED} s") from None
@@ -142,7 +143,7 @@ class HttpTransport:
             task.cancel()
         try:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            if self._session is not None:
+            if spec.SESSION_HEADER in self._session:
                 async with asyncio.timeout(GOODBYE):
                     (await self._request("DELETE", {})).close()
         except Exception as error:  # of the network, or of a `headers` function
@@ -170,12 +171,7 @@ class HttpTransport:
         return _lowered(await given if inspect.isawaitable(given) else given)
 
     async def _request(self, verb: str, extra: Mapping[str, str], body: bytes | None = None) -> Response:
-        own = {"accept": ACCEPT} if body is None else {"accept": ACCEPT, "content-type": "application/json"}
-        if self._session is not None:
-            own[spec.SESSION_HEADER] = self._session
-        if self._version:
-            own[spec.VERSION_HEADER] = self._version
-        own.update(extra)
+        own = {"accept": ACCEPT, **self._session, **extra}
         response = await self._http.request(verb, self.url, {**own, **await self.identity()}, body)
         if response.status == 401 and callable(self._headers):
             await response.read()
@@ -184,7 +180,7 @@ class HttpTransport:
 
     def _repeated(self, message: Message) -> dict[str, str]:
         """Return the headers that repeat a modern message's body."""
-        if self._version is not None or "method" not in message:
+        if not self._modern or "method" not in message:
             return {}
         tool = message.get("params", {}).get("name", "") if message["method"] == "tools/call" else ""
         return mcp_headers.request_headers(message, self._mirrored.get(tool, {}))
@@ -222,7 +218,7 @@ class HttpTransport:
         self._refuse(response, f"HTTP {response.status} from {self.url}", details)
 
     def _refuse(self, response: Response, message: str, data: Any = None) -> NoReturn:
-        if response.status == 404 and self._session is not None:
+        if response.status == 404 and spec.SESSION_HEADER in self._session:
             # MUST start a new session (2025-11-25 basic/transports#session-management): with a new connection.
             reason = "the server has ended the session (404)"
             # Others wait for an answer to what the server may have done: for them it is any lost connection.
@@ -235,9 +231,11 @@ class HttpTransport:
         """Take from an answer what later requests need."""
         result, method = answer.get("result", {}), asked["method"]
         if method == "initialize" and "error" not in answer:
-            self._version = str(result.get("protocolVersion"))
-            self._session = response.headers.get(spec.SESSION_HEADER)
-        if method == "tools/list" and self._version is None and isinstance(result.get("tools"), list):
+            self._modern = False
+            self._session = {spec.VERSION_HEADER: str(result.get("protocolVersion"))}
+            if spec.SESSION_HEADER in response.headers:
+                self._session[spec.SESSION_HEADER] = response.headers[spec.SESSION_HEADER]
+        if method == "tools/list" and self._modern and isinstance(result.get("tools"), list):
             result["tools"] = [tool for tool in result["tools"] if self._is_valid(tool)]
         return answer
 
@@ -274,7 +272,7 @@ class HttpTransport:
                 # What is not printable cannot be sent back.
                 last_event_id = parser.last_event_id if parser.last_event_id.isprintable() else ""
             pause = pause if parser.retry is None else max(parser.retry / 1000, MIN_RETRY)
-            if asked and (self._version is None or not last_event_id or silent == MAX_SILENT):
+            if asked and (self._modern or not last_event_id or silent == MAX_SILENT):
                 raise HttpError(f"the stream ended before the answer{broken}")
             # MUST respect the retry field (2025-11-25 basic/transports#sending-messages-to-the-server).
             await sleep(pause * 2 ** min(silent, MAX_SILENT))
@@ -331,7 +329,7 @@ class SseTransport(HttpTransport):
 
     async def open(self) -> SseTransport:
         """Open the stream and learn where to post. Raises Refused, ConnectionClosed."""
-        self._version = ""  # it is older than the header that names it
+        self._modern = False
         self._endpoint: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout(ENDPOINT_TIMEOUT):
