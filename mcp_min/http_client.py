@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     import ssl
 
 T = TypeVar("T")
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 MAX_HEAD = 64 * 2**10  # bytes of a status line with its headers, and of a line between chunks
 MAX_BODY = 64 * 2**20  # bytes that `Response.read` collects
@@ -400,7 +399,7 @@ class HttpClient:
             target = _redirected(method, origin, target, response.status, location)
         raise HttpError(f"{origin}: more than {MAX_REDIRECTS} redirects")
 
-    def _take(self, origin: Origin) -> Streams | None:
+    def _take(self, origin: Origin) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         # The one used last: the others may grow old and be dropped.
         idle = self._idle.get(origin, [])
         oldest = asyncio.get_running_loop().time() - IDLE
