@@ -120,8 +120,7 @@ class ClientGroup:
         opening = list(self._opening.values())
         for task in opening:
             task.cancel()
-        if opening:
-            await asyncio.wait(opening)
+        await asyncio.gather(*opening, return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self.clients.values()))
 
     # --- asking ----------------------------------------------------------------------------------
