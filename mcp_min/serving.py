@@ -25,9 +25,9 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .jsonrpc import MAX_LINE
 from .server import Server
@@ -194,8 +194,7 @@ async def _listening(
 # --- HTTP ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class HttpServing:
+class HttpServing(NamedTuple):
     """An HTTP server that listens."""
 
     url: str  # http://127.0.0.1:8000/mcp
