@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
@@ -960,6 +961,50 @@ async def test_a_late_write_reaches_nobody() -> None:
         assert (await client.answer())[2] == b"mine"
 
 
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("size", [3, 2**24])  # the latter is more than the sockets hold
+async def test_an_answer_may_end_before_the_work(
+    size: int, secure: bool, tls: tuple[ssl.SSLContext, ssl.SSLContext], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[int] = []
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def application(request: Connection) -> None:
+        request.on_hangup = lambda: told.append(1)
+        stream = request.stream(200, {}, keep_alive=b":ping\n\n")
+        stream.put(bytes(size))
+        stream.close(b"last")
+        for again in (lambda: stream.put(b"late"), lambda: stream.close(b"later")):
+            with pytest.raises(OSError, match="over"):
+                again()
+        begun.set()
+        if size == 3:
+            await done.wait()
+
+    caplog.set_level(logging.INFO, "mcp_min")
+    options: dict[str, Any] = {"ssl": tls[1]} if secure else {}
+    async with (
+        serving(application, tls=tls[0] if secure else None, keep_alive=0.01) as server,
+        connected(server, limit=2**10, **options) as client,
+    ):
+        client.writer.transport.pause_reading()
+        await client.send(GET + GET)
+        await begun.wait()
+        await until(lambda: size == 3 or not server.streams)
+        client.writer.transport.resume_reading()
+        assert (await client.answer())[2] == bytes(size) + b"last"
+        assert await client.rest() == b"", "one end, no other answer, and the connection goes"
+        assert (len(server.streams), told) == (size == 3, [1])
+        client.close()
+        if size == 3:
+            (connection,) = server.connections
+            await until(lambda: connection.lost)
+            assert server.connections, "while the work goes on"
+            done.set()
+        await until(lambda: not server.connections)
+    assert [record.getMessage()[-20:] for record in caplog.records] == ['"GET / HTTP/1.1" 200']
+
+
 async def test_a_reader_that_does_not_read_is_waited_for_and_then_dropped() -> None:
     written = 0
     problems: list[BaseException] = []
@@ -1191,6 +1236,70 @@ async def test_when_all_are_at_work_the_newcomer_goes() -> None:
             assert (await client.answer())[0] == 200
 
 
+@pytest.mark.parametrize("speaks", [None, "before", "after"])
+async def test_work_for_a_peer_that_is_lost_takes_no_place(speaks: str | None) -> None:
+    works: list[Connection] = []
+    begun, lost, full, done = [asyncio.Event() for _ in range(4)]
+
+    async def speak(request: Connection) -> None:
+        await request.stream(200, {}, keep_alive=b":ping\n\n").write(b"one")
+
+    async def application(request: Connection) -> None:
+        works.append(request)
+        if len(works) == 2:
+            await full.wait()
+            await speak(request)
+            return
+        request.on_hangup = lost.set
+        if speaks == "before":
+            await speak(request)
+        begun.set()
+        await lost.wait()
+        if speaks == "after":
+            with pytest.raises(OSError, match="over"):
+                await speak(request)
+        await done.wait()
+
+    async with serving(application, connections=1, streams=1) as server:
+        async with connected(server) as first:
+            await first.send(GET)
+            await begun.wait()
+            first.reset()
+        await until(lambda: works[0].lost)
+        async with connected(server) as second:
+            await second.send(GET)
+            await until(lambda: len(works) == 2)
+            async with connected(server) as third:
+                assert await third.rest() in (b"", b"reset"), "there is room for one"
+            full.set()
+            assert (await second.answer())[2] == b"one"
+        assert works[0] in server.connections
+        done.set()
+        await until(lambda: not server.connections)
+
+
+async def test_who_has_ended_its_side_makes_room() -> None:
+    application = Working()
+    async with (
+        serving(application, connections=2) as server,
+        connected(server) as first,
+        connected(server) as second,
+    ):
+        for client in (first, second):
+            await client.send(GET)
+            client.writer.write_eof()
+        await until(lambda: [one.hung_up and one.due == inf for one in server.connections] == [True, True])
+        # Both at once, as in a crowd: each takes the place of another.
+        new = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(2)]
+        await until(lambda: len(server.connections) == 4)
+        assert [one.lost for one in server.connections] == [True, True, False, False]
+        assert await first.rest() in (b"", b"reset")
+        application.done.set()
+        await until(lambda: len(server.connections) == 2)
+        for one in new:
+            one.close()
+
+
 @pytest.mark.parametrize("data", [GET, head("GET / HTTP/1.0")])
 async def test_an_answer_on_its_way_is_not_thrown_away_for_a_newcomer(data: bytes) -> None:
     size = 2**25  # more than the sockets hold
@@ -1268,9 +1377,13 @@ async def test_closing_cancels_work_after_the_deadline() -> None:
     async with serving(application) as server, connected(server) as client:
         await client.send(GET)
         await application.begun.wait()
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
         await asyncio.wait_for(server.close(0.05), PATIENCE)
         assert not server.connections
         assert await client.rest() in (b"", b"reset")
+        gc.collect()
+        assert complaints == []
 
 
 async def test_closing_does_not_wait_for_work_that_cannot_be_cancelled() -> None:
