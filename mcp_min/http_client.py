@@ -296,14 +296,13 @@ class Response:
 
         Raises HttpError, also for a body over the client's `max_body`. Cancelled, it drops the connection.
         """
-        pieces, size, limit = [], 0, self._client.max_body
+        body, limit = bytearray(), self._client.max_body
         while piece := await self.read_some(self._client.timeouts.read):
-            pieces.append(piece)
-            size += len(piece)
-            if size + (0 if self._to_eof else self._left) > limit:
+            body += piece
+            if len(body) + (0 if self._to_eof else self._left) > limit:
                 self.close()
                 raise self._error(f"it has more than {limit} bytes (option max_body)")
-        return b"".join(pieces)
+        return bytes(body)
 
     async def read_some(self, silence: float | None = None) -> bytes:
         """Return the next piece of the body as it comes, b"" at its end; that of an event stream may have none.
