@@ -36,6 +36,8 @@ class House:
         server.tool(self.wait)
         server.tool(self.flood)
         server.tool(self.fail)
+        server.tool(self.in_time)
+        server.tool(self.let_go)
         server.tool(self.scoped, scopes=("admin",))
         server.methods["broken"] = self.broken
 
@@ -64,6 +66,24 @@ class House:
             raise
         self.ends.append("done")
         return "flooded"
+
+    async def in_time(self) -> str:
+        """What only a task that nobody has cancelled can tell."""
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        except TimeoutError:
+            task = asyncio.current_task()
+            return f"in time, {task and task.cancelling()}"
+        return ""
+
+    async def let_go(self, ctx: Context, tell: bool) -> str:
+        if tell:
+            await ctx.log("info", "before")
+        ctx.close_stream()
+        self.ends.append("begun")
+        await self.proceed.wait()
+        return "found again"
 
     async def fail(self, how: str) -> str:
         raise {"tool": ToolError("for the model"), "value": ValueError("SECRET")}.get(how) or SystemExit("SECRET")
@@ -117,6 +137,7 @@ class Visitor:
     async def chunks(self) -> AsyncIterator[bytes]:
         while size := int(await self.reader.readuntil(b"\r\n"), 16):
             yield (await self.reader.readexactly(size + 2))[:-2]
+        assert await self.reader.readexactly(2) == b"\r\n"
 
     async def said(self, word: bytes) -> bytes:
         """Read until the word has come."""
@@ -550,6 +571,64 @@ async def test_a_peer_that_never_reads_is_dropped(era: str) -> None:
             await becomes(lambda: target.ends)
             assert target.ends == ["CancelledError" if era == "modern" else "done"]
             await is_well(target)
+
+
+async def test_the_end_of_the_server_does_not_wait_for_a_peer_that_never_reads() -> None:
+    async with asyncio.timeout(PATIENCE), house(deadline=0.05, linger=60) as target:
+        session = await open_session(target)
+        visitor = Visitor(*await asyncio.open_connection("127.0.0.1", target.http.port, limit=2**12))
+        await visitor.send(post(target, tool("flood"), mcp_session_id=session, mcp_protocol_version=LEGACY))
+        await visitor.said(b"message")
+    assert target.ends == ["CancelledError"]
+    visitor.writer.close()
+    with suppress(OSError):
+        await visitor.writer.wait_closed()
+
+
+# --- a connection and its calls ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+@pytest.mark.parametrize("tell", [False, True])
+async def test_a_connection_goes_on_after_a_cancelled_call(tell: bool, pipelined: bool) -> None:
+    async with house() as target, visit(target) as visitor:
+        session = await open_session(target)
+        named = {"mcp_session_id": session, "mcp_protocol_version": LEGACY}
+        first, second = post(target, tool("wait", tell=tell), **named), post(target, tool("in_time", 2), **named)
+        await visitor.send(first + second if pipelined else first)
+        await becomes(lambda: target.ends)
+        cancelled = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+        assert (await ask(target, post(target, cancelled, **named)))[0] == 202
+        status, _, body = await visitor.answer()
+        assert (status, b"begun" in body, b'"result"' in body) == (200 if tell else 202, tell, False)
+        if not pipelined:
+            await visitor.send(second)
+        status, _, body = await visitor.answer()
+        assert json.loads(body)["result"]["content"][0]["text"] == "in time, 0"
+        assert target.ends == ["begun", "CancelledError"]
+
+
+@pytest.mark.parametrize("tell", [False, True])
+async def test_a_call_that_lets_go_of_its_response(tell: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "mcp_min")
+    async with house() as target, visit(target) as visitor, visit(target) as later:
+        session = await open_session(target)
+        named = {"mcp_session_id": session, "mcp_protocol_version": LEGACY}
+        await visitor.send(post(target, tool("let_go", tell=tell), **named))
+        status, _, body = await visitor.answer()
+        seen, *hint = body.rpartition(b"id: ")[2].decode().split("\n")
+        assert (status, b"before" in body, hint) == (200, tell, ["retry: 1000", "data: ", "", ""])
+        assert await visitor.rest() == b"", "the connection is closed"
+        await later.send(head(target, "GET", "/mcp", **named, last_event_id=seen))
+        await later.said(b"retry")
+        assert target.ends == ["begun"], "while the call goes on"
+        target.proceed.set()
+        assert b"found again" in await later.said(b"\r\n0\r\n\r\n")
+        assert [record.getMessage()[-24:] for record in caplog.records] == [
+            '"POST /mcp HTTP/1.1" 200',
+            '"POST /mcp HTTP/1.1" 200',
+            ' "GET /mcp HTTP/1.1" 200',
+        ]
 
 
 # --- who has authenticated -----------------------------------------------------------------------

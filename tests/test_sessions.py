@@ -16,7 +16,7 @@ from http_by_hand import LEGACY, META, PATIENCE, ByHand, becomes, call, modern
 from mcp_min import Context, Server, sessions, spec
 from mcp_min.context import ROOTS
 from mcp_min.guards import Grant, Guards
-from mcp_min.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND
+from mcp_min.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, RpcError
 from mcp_min.sessions import HttpSession, SessionLimits, Sessions
 from mcp_min.streamable_http import Endpoint, Response
 
@@ -754,12 +754,29 @@ async def test_a_stream_has_one_reader(start: Start) -> None:
     assert (await second.message())["method"] == "notifications/prompts/list_changed"
 
 
-async def test_a_response_that_may_still_be_whole_is_nobody_elses(start: Start) -> None:
+# (whether there was no room for what the handler wanted to say, what somebody gets who asks for the stream)
+@pytest.mark.parametrize(("full", "status"), [(False, 400), (True, 409)])
+async def test_a_response_that_may_still_be_whole_is_nobody_elses(
+    full: bool, status: int, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site = Site()
     browser = await Browser(site).open()
-    answering = start(site, browser.request(call("wait")))
+
+    @site.server.tool
+    async def hush(ctx: Context) -> str:
+        if full:
+            with pytest.raises(RpcError, match="no room"):
+                await ctx.log("info", "unheard")
+        return await site.wait(ctx)
+
+    def stream(*args: Any, **more: Any) -> ByHand:
+        raise OSError("no room")
+
+    request = browser.request(call("hush"))
+    monkeypatch.setattr(request, "stream", stream)
+    answering = start(site, request)
     await becomes(lambda: site.ends)
-    assert (await responds(site, browser.get("2-0"))).status == 400
+    assert (await responds(site, browser.get("2-0"))).status == status
     site.gate().set()
     assert body_of(await answering)["result"]["content"][0]["text"] == "waited for ''"
 
@@ -917,6 +934,20 @@ async def test_an_array_whose_members_speak_is_a_stream() -> None:
     *messages, answers = await streams(site, browser.request([call("tell", 1, times=2), call("echo", 2, text="x")]))
     assert told(messages) == ["0", "1"]
     assert {answer["id"] for answer in answers} == {1, 2}
+
+
+@pytest.mark.parametrize("tell", [False, True])
+async def test_the_end_of_a_session_is_that_of_the_response_to_an_array(tell: bool, start: Start) -> None:
+    site = Site()
+    browser = await Browser(site, BATCHES).open()
+    request = browser.request([call("wait", 1, tell=tell), {**PING, "id": 2}])
+    answering = start(site, request)
+    await becomes(lambda: site.ends)
+    assert await responds(site, browser.request(method="DELETE")) == (204, {}, b"")
+    response = await answering  # which is not cancelled, as it would be with its connection
+    assert (response and response.status) == (None if tell else 404)
+    assert site.ends == ["begun", "CancelledError"]
+    assert PRIMED not in b"".join(request.streamed), "nobody is to come back"
 
 
 # --- limits --------------------------------------------------------------------------------------
