@@ -26,7 +26,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from .jsonrpc import MAX_LINE
@@ -139,8 +138,7 @@ async def serve_unix(server: Server, path: str, *, max_line: int = MAX_LINE) -> 
         listening.bind(path)
         try:
             os.chmod(path, 0o600)  # before it listens, so that nobody can be faster
-            start = partial(asyncio.start_unix_server, sock=listening)
-            async with _listening(server, "answer", max_line, start) as serving:
+            async with _listening(server, "answer", max_line, asyncio.start_unix_server, sock=listening) as serving:
                 yield serving
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -162,12 +160,12 @@ def serve_tcp(
     """
     if host not in LOOPBACK and not allow_unauthenticated:
         raise ValueError(f"host {host!r}: anybody could call; give allow_unauthenticated=True, or serve HTTP with auth")
-    return _listening(server, "close", max_line, partial(asyncio.start_server, host=host, port=port))
+    return _listening(server, "close", max_line, asyncio.start_server, host=host, port=port)
 
 
 @contextlib.asynccontextmanager
 async def _listening(
-    server: Server, garbage: Garbage, max_line: int, start: Callable[..., Awaitable[asyncio.Server]]
+    server: Server, garbage: Garbage, max_line: int, start: Callable[..., Awaitable[asyncio.Server]], **where: Any
 ) -> AsyncIterator[asyncio.Server]:
     connections: set[asyncio.Task[None]] = set()
 
@@ -180,7 +178,7 @@ async def _listening(
         connections.add(connection)
         connection.add_done_callback(connections.discard)
 
-    listening = await start(connected)
+    listening = await start(connected, **where)
     try:
         yield listening
     finally:
