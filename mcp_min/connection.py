@@ -39,7 +39,6 @@ from .targets import Target, open_transport
 logger = logging.getLogger("mcp_min")
 
 T = TypeVar("T")
-Timeouts = dict[str, Any]  # timeout and max_timeout, as `Peer.request` takes them
 
 PROBE_TIMEOUT = 5.0  # seconds that a server may be silent on `server/discover` before it is taken for a legacy one
 MAX_PAUSE = 30.0  # seconds before something is repeated; a server that wants more is left alone
@@ -63,7 +62,7 @@ class Connection:
     # What each modern request says of the client: who it is, what it can be asked for. `initialize` says it once.
     _meta: dict[str, Any]
     protocol_version: str | None  # the revision to speak, None to search for one; then the one that both ends know
-    _timeouts: Timeouts
+    _timeouts: dict[str, Any]  # timeout and max_timeout, as `Peer.request` takes them
     _retries: int  # how often something is repeated
     _on_message: Callable[[str, Message], object] | None
     server_info: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +153,7 @@ class Connection:
     async def _discover(self) -> bool:
         """Ask the modern way; False when the server is a legacy one."""
         self._speak(spec.MODERN[0])
-        probing: Timeouts = self._timeouts if self._remote else {"timeout": PROBE_TIMEOUT}
+        probing = self._timeouts if self._remote else {"timeout": PROBE_TIMEOUT}
         try:
             found = await self.peer.request("server/discover", self.stamped({}), **probing)
         # MUST NOT be keyed to one error code (2026-07-28 basic/transports/stdio#backward-compatibility).
