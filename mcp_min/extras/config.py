@@ -90,11 +90,8 @@ class Servers(Mapping[str, "Target"]):
         folder = file.absolute().parent
         self._folder = folder.parent if folder.name in (".vscode", ".cursor") else folder
         self._file = file
-        self._entries = {
-            name: entry
-            for name, entry in entries.items()
-            if not isinstance(entry, dict) or entry.get("disabled") is not True
-        }
+        off = [name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("disabled") is True]
+        self._entries = {name: entry for name, entry in entries.items() if name not in off}
         self._variables = {
             "workspaceFolder": str(self._folder),
             "workspaceFolderBasename": self._folder.name,
