@@ -74,10 +74,12 @@ class ByHand:
             raise ConnectionResetError("the client has gone")
 
     def close(self, data: bytes) -> None:
-        if not self.hung_up:
-            self.streamed.append(data)
-            self._parser.feed(data)
+        if self.hung_up:
+            raise ConnectionResetError("the client has gone")
+        self.streamed.append(data)
+        self._parser.feed(data)
         self.closed.set()
+        self.hang_up()  # nobody reads any more
 
     async def event(self) -> sse.Event:
         """Wait for the next event that has data."""
