@@ -18,7 +18,7 @@ from mcp_min import stream
 from mcp_min.dispatcher import Dispatcher
 from mcp_min.jsonrpc import ConnectionClosed, RpcError, decode, encode
 from mcp_min.stream import ConnectionStream, LineTransport, answer, memory_pair
-from mcp_min.targets import connect_tcp, connect_unix
+from mcp_min.targets import connect_tcp
 
 A, B = {"jsonrpc": "2.0", "method": "a"}, {"jsonrpc": "2.0", "method": "b"}
 
@@ -172,21 +172,6 @@ async def test_close_waits_for_nothing_else(monkeypatch):
         async with asyncio.timeout(10):
             await pair.server.close()
             assert await pair.client.stream.receive() == b""
-
-
-async def test_a_unix_socket(tmp_path):
-    async def serve(reader, writer):
-        writer.write(await reader.readline())
-        writer.close()
-
-    listening = await asyncio.start_unix_server(serve, str(tmp_path / "s"))
-    client = await connect_unix(str(tmp_path / "s"), max_line=64)
-    await client.write(A)
-    assert await read(client) == [A]
-    await client.close()
-    listening.close()
-    with pytest.raises(FileNotFoundError):
-        await connect_unix(str(tmp_path / "none"))
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+from raw_peers import until
 
-from mcp_min import Client, HttpServerParameters, Server, StdioServerParameters, serve_http
+from mcp_min import Client, HttpServerParameters, Server, StdioServerParameters, serve_http, serve_tcp, serve_unix
 from mcp_min.stream import LineTransport, memory_pair
-from mcp_min.targets import open_transport
+from mcp_min.targets import connect_tcp, connect_unix, open_transport
 
 ECHO = "from mcp_min import Server; Server('child').run()"
 
@@ -33,6 +36,25 @@ async def test_a_server_in_the_same_process() -> None:
 async def test_a_command(make: Any) -> None:
     async with Client(make([sys.executable, "-c", ECHO]), timeout=30) as client:
         assert client.server_info["name"] == "child"
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_a_socket(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(tmp_path / "s")
+    serving = serve_unix(server(), path) if kind == "unix" else serve_tcp(server())
+    async with serving as listening:
+        where = [path] if kind == "unix" else listening.sockets[0].getsockname()
+        connect = connect_unix if kind == "unix" else connect_tcp
+        async with Client(await connect(*where)) as client:
+            assert (await client.call_tool("add", {"a": 1, "b": 2}))["content"][0]["text"] == "3"
+        narrow = await connect(*where, max_line=20)
+        reading = asyncio.ensure_future(anext(narrow.read(), None))
+        await narrow.write({"jsonrpc": "2.0", "id": 1, "method": "ping"})
+        await until(lambda: "max_line" in caplog.text)  # the answer, which is longer
+        await narrow.close()
+        assert await reading is None
+    with pytest.raises((FileNotFoundError, ConnectionRefusedError)):
+        await connect(*where)
 
 
 async def test_a_transport_is_taken_as_it_is() -> None:
