@@ -209,6 +209,15 @@ async def test_keeps_the_connection_unless_asked(value: str) -> None:
         assert (await client.answer())[0] == 200
 
 
+async def test_reads_so_little_at_once_that_no_memory_is_mapped_for_it() -> None:
+    async def application(request: Connection) -> Response:
+        return 200, TEXT, str(vars(request.writer.transport)["max_size"]).encode()
+
+    async with serving(application) as server, connected(server) as client:
+        await client.send(GET)
+        assert (await client.answer())[2] == b"65536"
+
+
 async def test_answers_pipelined_requests_in_order() -> None:
     async with serving() as server, connected(server) as client:
         await client.send(b"".join(post(b"%d" % number) for number in range(100)))
