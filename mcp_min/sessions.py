@@ -122,6 +122,12 @@ class EventStream:
             self._session.readers.discard(self)
             self._session.used = self._session.sessions.now()
 
+    def watch(self, request: Request) -> None:
+        """Lose the reader when it hangs up, or has."""
+        request.on_hangup = partial(self.lose, self.over)
+        if request.hung_up:
+            self.lose(self.over)
+
     async def resume(self, request: Request, after: int | None = None, first: bytes | None = None) -> None:
         """Let the response to `request` carry the stream, from the event after that number on, until it is over.
 
@@ -144,9 +150,7 @@ class EventStream:
     async def _begin(self, request: Request, first: bytes | None = None) -> None:
         resumable = request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE
         self._open(request)
-        request.on_hangup = partial(self.lose, self.over)
-        if request.hung_up:
-            self.lose(self.over)
+        self.watch(request)
         # Something is written at once: some proxies hold the head until a byte follows.
         await self._write(first or (self._come_back() if resumable else sse.COMMENT))
 
@@ -270,9 +274,7 @@ class Sessions:
         if answered is None:
             return Response(202)
         session.readers.add(stream)
-        request.on_hangup = partial(stream.lose, None)
-        if request.hung_up:
-            stream.lose(None)
+        stream.watch(request)
         try:
             # The task of a batch may be cancelled by the end of its session, and only its response ends by that.
             await (asyncio.wait([answered]) if isinstance(answered, asyncio.Task) else answered)
