@@ -350,7 +350,7 @@ def _tool_result(tool: Feature, value: Any, ctx: Context) -> Result:
         result = {"content": []}
     else:
         plain = tool.output is None and isinstance(value, str)
-        # An int is its own JSON; an encoder costs as much as the whole call.
+        # An int is its own JSON, and spares the call an encoder.
         text = value if plain else str(value) if type(value) is int else _dump(value)
         text.encode()  # half of a surrogate pair is no text, and nothing could send it
         result = {"content": [{"type": "text", "text": text}]}
