@@ -101,7 +101,6 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
     on_hangup: Callable[[], object] | None = None
     close_connection = hung_up = lost = answered = False  # answered: some of the answer is on the wire
     length: int | None = None  # bytes of the body still to be read; None when not known
-    streaming: Stream | None = None  # the answer, where it has no length
     _headers_buffer: list[bytes]  # the stock methods', until it is sent in one piece with the body
 
     def __init__(self, http: HttpServer) -> None:  # not the stock handler's, which reads, answers and closes
@@ -139,9 +138,10 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         self.writer, http, served = writer, self.http, 0
         self.peer: str = (writer.get_extra_info("peername") or [""])[0]  # lost before it was asked
         http.admit(self)
-        # asyncio reads up to 256 KiB at once, for which C libraries map memory anew each time: a quarter of the CPU of
-        # a call. Transports of other loops, which have no such attribute, are left alone.
-        getattr(writer.transport, "__dict__", {})["max_size"] = 2**16
+        # asyncio reads up to 256 KiB at once, for which C libraries may map memory anew each time: up to a quarter of
+        # the CPU of a call. Only the transports of its own loops have the attribute, and those of TLS have not.
+        if hasattr(writer.transport, "max_size"):
+            writer.transport.max_size = 2**16
         try:
             while not (self.close_connection or http.closing) and (first := await reader.read(1)):
                 self.due = http.now + http.limits.head_timeout
@@ -154,15 +154,15 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                     answer = await http.application(self)
                     if answer is not None:
                         self.respond(*answer)
-                    elif self.streaming is not None:
-                        self.streaming.put(b"")  # the last chunk is the empty one
+                    elif self in http.streams:
+                        http.streams[self].put(b"")  # the last chunk is the empty one
                     else:
                         raise ConnectionResetError("the application has no answer")
                 except Exception as error:
                     self.refuse(error)
                 finally:
                     # An idle connection shall hold no answer of many megabytes.
-                    self.on_hangup = self.streaming = answer = None
+                    self.on_hangup = answer = None
                     http.streams.pop(self, None)
                 if self.length != 0:
                     await self.linger()
@@ -328,8 +328,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             raise HttpError(503, "too many streams are open (streams)")
         self.respond(status, headers, None)
         self.headers = {}  # an idle stream shall weigh little
-        self.streaming = self.http.streams[self] = Stream(self, keep_alive)
-        return self.streaming
+        stream = opened[self] = Stream(self, keep_alive)
+        return stream
 
 
 @dataclass(slots=True, eq=False)
@@ -352,7 +352,7 @@ class Stream:
     def put(self, data: bytes) -> None:
         connection, http = self.connection, self.connection.http
         # Until it is told of the hang-up, the application is rather cancelled by that than failed by this.
-        if connection.streaming is not self or (connection.hung_up and connection.writer.is_closing()):
+        if http.streams.get(connection) is not self or (connection.hung_up and connection.writer.is_closing()):
             raise ConnectionResetError("the stream is over")
         self.due = http.now + http.limits.keep_alive
         if connection.request_version == "HTTP/1.1":
@@ -387,7 +387,7 @@ class HttpServer:
         self.error_body = error_body
         self.limits = limits or Limits()
         self.connections: dict[Connection, asyncio.Task[object] | None] = {}  # oldest first
-        self.streams: dict[Connection, Stream] = {}
+        self.streams: dict[Connection, Stream] = {}  # the answers that have no length
 
     async def start(self, host: str, port: int, *, ssl: SSLContext | None = None, reuse_port: bool = False) -> None:
         """Listen; `self.port` is the port, also where 0 was asked for. Raises OSError."""
@@ -414,7 +414,7 @@ class HttpServer:
 
     def admit(self, connection: Connection) -> None:
         """Take in a connection; when there are too many, the oldest that is worth least goes, or else the new one."""
-        held = [one for one in self.connections if one.streaming is None and not one.lost]
+        held = [one for one in self.connections if one not in self.streams and not one.lost]
         if len(held) >= self.limits.connections:
             oldest = next((one for one in held if one.due < inf or one.hung_up), connection)
             oldest.lost = True
