@@ -206,7 +206,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         """Take in a head with its empty line. Raises HttpError 400 or 501."""
         head = data[:-4].decode("latin-1")
         match, fields = REQUEST_LINE.match(head), FIELDS.findall(head)
-        if match is None or len(fields) != head.count("\r\n"):
+        if match is None or len(fields) != head.count("\n"):
             raise HttpError(400, "a head is `METHOD /path HTTP/1.1` and lines of `Name: value`, each ended by CR LF")
         self.method, authority, self.path, self.query, self.request_version = match.groups("")
         self.requestline = f"{self.method} {self.path} {self.request_version}"  # no query: logs shall name no session

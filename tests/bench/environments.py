@@ -26,6 +26,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]  # the checkout: the folder that holds mcp_min/
 INSTALL_TIMEOUT = 600.0  # seconds for one pip or npm
 BARE = ""  # the requirement of an environment with nothing in it
+# asyncio reads up to 256 KiB at once, and it is chance whether glibc maps memory anew for each read, which doubles the
+# CPU of the smallest servers. With these two numbers (bytes) it never does, in no server.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": str(2**20), "MALLOC_TRIM_THRESHOLD_": str(2**22)}
 
 
 def cache_dir() -> Path:
@@ -63,7 +66,7 @@ def node_modules_for(label: str, packages: list[str]) -> Path:
 def environment() -> dict[str, str]:
     """Return the environment variables of every child: mcp_min from this checkout, nothing else of the caller's."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    return {**kept, **ALLOCATOR, "PYTHONPATH": str(ROOT)}
 
 
 def run(command: list[str], timeout: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import wire
 from children import Child, wall_ns
-from http_wire import Connection, modern_headers, open_session, post
+from http_wire import Connection, modern_headers, open_session, post, run
 from rows import Row
 from tables import Sample, counted
 
@@ -52,13 +52,13 @@ class Caller:
 def measure_calls(row: Row, calls: int) -> list[Sample]:
     """Run one round of one row and return a sample for each number of connections."""
     with row.start("http") as child:
-        return [asyncio.run(_calls(child, row, width, max(calls // width, 1))) for width in WIDTHS]
+        return [run(_calls(child, row, width, max(calls // width, 1))) for width in WIDTHS]
 
 
 def measure_bodies(row: Row) -> list[Sample]:
     """Run one round of one row and return a sample for each size of body."""
     with row.start("http") as child:
-        return [asyncio.run(_bodies(child, row, *load)) for load in BODIES.items()]
+        return [run(_bodies(child, row, *load)) for load in BODIES.items()]
 
 
 async def _calls(child: Child, row: Row, width: int, each: int) -> Sample:

@@ -10,7 +10,7 @@ import asyncio
 
 import wire
 from children import Child, wall_ns
-from http_wire import HOST, TIMEOUT, Connection, get, post
+from http_wire import HOST, TIMEOUT, Connection, get, post, run
 from rows import Row
 from tables import Sample, counted
 
@@ -68,7 +68,7 @@ class Stream:
 def measure(row: Row, calls: int) -> list[Sample]:
     """Run one round of one row and return a sample for each number of streams."""
     with row.start("http") as child:
-        return [asyncio.run(_round_trips(child, row, width, max(calls // width, 1))) for width in WIDTHS]
+        return [run(_round_trips(child, row, width, max(calls // width, 1))) for width in WIDTHS]
 
 
 async def _round_trips(child: Child, row: Row, width: int, each: int) -> Sample:
