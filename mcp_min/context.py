@@ -234,8 +234,7 @@ class Context:
             # Required until 2025-11-25, gone since; any string that names the question will do.
             params = params | {"elicitationId": f"{self.request_id}-{params['url']}"}
         answer = await request(question["method"], params)
-        problem = _problem(question, answer)
-        if problem:
+        if problem := _problem(question, answer):
             raise ToolError(f"the client's answer to {question['method']} does not fit: {problem}")
         return answer
 

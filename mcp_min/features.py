@@ -173,8 +173,7 @@ def caching_hints(ttl_ms: int | None, cache_scope: str | None) -> dict[str, Any]
 
 
 def _define(function: Function, signature: Signature, members: dict[str, Any]) -> dict[str, Any]:
-    unknown = members.keys() - _MEMBERS.keys()
-    if unknown:
+    if unknown := members.keys() - _MEMBERS.keys():
         raise TypeError(f"there is no option {', '.join(sorted(unknown))}; there are {', '.join(_MEMBERS)}")
     given = {"name": getattr(function, "__name__", None), "description": signature.description or None} | members
     definition = {member: given[option] for option, member in _MEMBERS.items() if given.get(option) is not None}

@@ -112,8 +112,7 @@ def split_url(url: str) -> tuple[Origin, str]:
     url = url.partition("#")[0]
     if "@" in re.split("[/?]", url.partition("://")[2])[0]:
         raise ValueError("a URL must not hold a user name or password; send an Authorization header instead")
-    match = _URL.fullmatch(url)
-    if match is None:
+    if (match := _URL.fullmatch(url)) is None:
         raise ValueError(f"{url!r} is no URL: http:// or https://, a host, a path, percent-encoded where not ASCII")
     scheme, host, digits, target = match[1].lower(), match[2].lower(), match[3], match[4] or "/"
     default = 443 if scheme == "https" else 80
@@ -258,8 +257,7 @@ class Response:
             if first != b"H":
                 raise self._error(f"the answer is not HTTP: it begins with {first!r}")
             head = first + await self._reader.readuntil(b"\r\n\r\n")
-            match = _HEAD.fullmatch(head.decode("latin-1"))
-            if match is None:
+            if (match := _HEAD.fullmatch(head.decode("latin-1"))) is None:
                 raise self._error(f"the answer has a malformed head: {head[:60]!r}")
             if match[2] >= "200":
                 self._reusable, self.status = match[1] == "1", int(match[2])
@@ -329,8 +327,7 @@ class Response:
 
     async def _read_chunk_size(self) -> int:
         line = await self._reader.readuntil(b"\r\n")
-        match = _CHUNK_SIZE.fullmatch(line)
-        if match is None:
+        if (match := _CHUNK_SIZE.fullmatch(line)) is None:
             raise self._error(f"{line[:60]!r} is no chunk size")
         size = int(match[1], 16)
         # Trailers are of no use to anybody here, and not worth reading.

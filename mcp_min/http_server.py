@@ -34,6 +34,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler
 from math import inf
 from ssl import SSLContext
@@ -45,16 +46,15 @@ access = logging.getLogger("mcp_min.access")
 # RFC 9110 section 5.6.2 and RFC 9112 sections 3 and 5. Visible ASCII in the target, no `"` and no fragment; no
 # space before the colon, no line that continues another, and in values no control character but the tab.
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-TARGET = r"(?:https?://([!$-.0->@-~]+))?(/[!$->@-~]*|\*)(?:\?([!$-~]*))?"
-REQUEST_LINE = re.compile(rf"({TOKEN}) {TARGET} (HTTP/1\.[01])(?=\r\n|\Z)")
-FIELDS = re.compile(rf"\r\n({TOKEN}):([\t -~\x80-\xff]*+)(?=\r\n|\Z)")
+REQUEST_LINE = re.compile(rf"({TOKEN}) (?:https?://([!$-.0->@-~]+))?(/[!$->@-~]*|\*)(?:\?([!$-~]*))? (HTTP/1\.[01])")
+FIELD = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*+)")
 CLOSE = re.compile(r"(?i)(?<![^,\s])close(?![^,\s])")  # among the options in Connection
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*)?\r\n")
 # RFC 9110 section 5.3: only lists may come in several lines; anything else could be read two ways.
 LISTS = re.compile(r"accept(-[a-z]+)?|cache-control|connection|cookie|forwarded|via|x-forwarded-for")
 
-Response = tuple[int, Mapping[str, str], bytes]  # status, headers, body
-Application = Callable[["Connection"], Awaitable[Response | None]]  # None when it answered with a stream
+# A response: status, headers and body; None when it has been streamed.
+Application = Callable[["Connection"], Awaitable[tuple[int, Mapping[str, str], bytes] | None]]
 ErrorBody = Callable[[int, str], bytes]  # a status and a sentence to the JSON that tells them
 
 
@@ -77,6 +77,13 @@ class Limits:
 
 class HttpError(Exception):
     """`HttpError(status, sentence)`: a request that is refused. Applications may raise it too."""
+
+
+@lru_cache(256)  # a client says the same things in each request
+def _field(line: str) -> tuple[str, str]:
+    if (match := FIELD.fullmatch(line)) is None:
+        raise HttpError(400, "after its first line, a head is lines of `Name: value`, each ended by CR LF")
+    return match[1].lower(), match[2].strip(" \t")
 
 
 # --- the connection ------------------------------------------------------------------------------
@@ -204,20 +211,18 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
 
     def parse_request(self, data: bytes) -> None:  # type: ignore[override]  # raises where the stock one answers
         """Take in a head with its empty line. Raises HttpError 400 or 501."""
-        head = data[:-4].decode("latin-1")
-        match, fields = REQUEST_LINE.match(head), FIELDS.findall(head)
-        if match is None or len(fields) != head.count("\n"):
-            raise HttpError(400, "a head is `METHOD /path HTTP/1.1` and lines of `Name: value`, each ended by CR LF")
+        first, *lines = data[:-4].decode("latin-1").split("\r\n")
+        if (match := REQUEST_LINE.fullmatch(first)) is None:
+            raise HttpError(400, "a request begins with a line `METHOD /path HTTP/1.1`")
         self.method, authority, self.path, self.query, self.request_version = match.groups("")
         self.requestline = f"{self.method} {self.path} {self.request_version}"  # no query: logs shall name no session
         headers: dict[str, str] = {}
-        for name, value in fields:
-            name = name.lower()
+        for name, value in map(_field, lines):
             if name in headers:
                 if not LISTS.fullmatch(name):
                     raise HttpError(400, "only a header that is a list may come twice")
-                value = f"{headers[name]},{value}"
-            headers[name] = value.strip(" \t")
+                value = f"{headers[name]}, {value}"
+            headers[name] = value
         self.headers = headers
         old = self.request_version == "HTTP/1.0"
         self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None
@@ -262,8 +267,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         reader, body, room, size = self.reader, bytearray(), self.http.limits.max_body, 1
         while size > 0:
             line = await reader.readuntil(b"\n")
-            match = CHUNK.fullmatch(line)
-            if match is None:
+            if (match := CHUNK.fullmatch(line)) is None:
                 raise HttpError(400, "a chunk begins with its length in hexadecimal digits and CR LF")
             size = int(match[1], 16)
             room -= len(line) + size
@@ -323,12 +327,11 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         keep_alive is sent after Limits.keep_alive seconds of silence. Raises HttpError 503 when too many
         streams are open.
         """
-        opened, limit = self.http.streams, self.http.limits.streams
-        if len(opened) >= limit and sum(not one.lost for one in opened) >= limit:
+        if sum(not one.lost for one in self.http.streams) >= self.http.limits.streams:
             raise HttpError(503, "too many streams are open (streams)")
         self.respond(status, headers, None)
         self.headers = {}  # an idle stream shall weigh little
-        stream = opened[self] = Stream(self, keep_alive)
+        stream = self.http.streams[self] = Stream(self, keep_alive)
         return stream
 
 

@@ -112,13 +112,12 @@ class Peer:
             self.fail(reason)
 
     def receive(
-        self, message: Message | list[Any], call: Call | None = None, reply: Reply | None = None, here: bool = False
-    ) -> Awaitable[Any] | None:
+        self, message: Message | list[Any], call: Call | None = None, reply: Reply | None = None
+    ) -> asyncio.Task[Any] | None:
         """Take one checked message, or one unchecked batch, and return at once.
 
         call, reply: where a request's notifications and its answer go, by default where everything goes. Returns the
-        task that answers, if any. here: spare a single request its task; whoever called awaits what is returned at
-        once, and in doing so answers.
+        task that answers, if any.
         """
         call = call or Call(self.write, self.request)
         call.session = self.session
@@ -133,12 +132,9 @@ class Peer:
             if id is None:
                 self._hear(message)
             elif id in self._answering:
-                # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
-                raise jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
+                raise _in_flight(id)
         except RpcError as problem:
             return self._start(self._send(jsonrpc.error(problem.id, problem), reply))
-        if here and id is not None:
-            return self._answer_here(message, call, reply)
         # What `_start` does, written out: every request passes here, and so do those who read after it.
         task = asyncio.get_running_loop().create_task(self._answer(message, call, reply))
         self._tasks.add(task)
@@ -165,9 +161,13 @@ class Peer:
         finally:
             self._unsent -= 1
 
-    async def _answer_here(self, message: Message, call: Call, reply: Reply) -> None:
+    async def answer(self, message: Message, call: Call, reply: Reply) -> None:
+        """Answer a request in the caller's task, which goes on if it is cancelled. Raises RpcError for an id in use."""
         id, task = message["id"], asyncio.current_task()
         assert task is not None
+        if id in self._answering:
+            raise _in_flight(id)
+        call.session = self.session
         mine = self._answering[id] = (call, task)
         self._tasks.add(task)
         try:
@@ -340,6 +340,11 @@ class Peer:
             logger.debug("a message was lost: %s", lost)
         finally:
             self._unsent -= 1
+
+
+def _in_flight(id: RequestId) -> RpcError:
+    # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
+    return jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
 
 
 async def call_back(function: Callable[..., object], *args: Any) -> Any:

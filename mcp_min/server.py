@@ -296,8 +296,7 @@ class Server(Catalogue):
         if prompt is None:
             raise invalid_params(f"name: there is no prompt {name!r:.200}")
         arguments = {} if arguments is None else arguments
-        errors = prompt.input.errors(arguments, "arguments")
-        if errors:
+        if errors := prompt.input.errors(arguments, "arguments"):
             raise invalid_params("; ".join(errors))
         messages = content.prompt_messages(await _run(prompt, arguments, ctx), ctx.client.version)
         description = prompt.definition.get("description")

@@ -39,7 +39,7 @@ from typing import Any
 from . import jsonrpc, spec, sse
 from .dispatcher import Call
 from .guards import Refused
-from .jsonrpc import ConnectionClosed
+from .jsonrpc import ConnectionClosed, Params, Result
 from .peer import Peer
 from .streamable_http import PATHS, Endpoint, Request, Response, Stream, event, reply
 
@@ -84,6 +84,10 @@ class EventStream:
             await self._begin(self._request)
         await self._flush()
 
+    async def ask(self, method: str, params: Params, **options: Any) -> Result:
+        """Ask the client, in the course of what the stream is about; as `Peer.request`."""
+        return await self._session.peer.request(method, params, write=self.send, **options)
+
     async def finish(self, answer: Any) -> None:
         """Take the answer, which is an event where something was said before it. Raises as `send`."""
         if self._request is None:
@@ -123,7 +127,8 @@ class EventStream:
             self._session.used = self._session.sessions.now()
 
     def watch(self, request: Request) -> None:
-        """Lose the reader when it hangs up, or has."""
+        """Count on the reader until it hangs up, or has."""
+        self._session.readers.add(self)
         request.on_hangup = partial(self.lose, self.over)
         if request.hung_up:
             self.lose(self.over)
@@ -138,7 +143,6 @@ class EventStream:
         if after is not None:
             self._read = min(after, self._last)
         over = self.over = asyncio.get_running_loop().create_future()
-        self._session.readers.add(self)
         try:
             await self._begin(request, first)
             await self._flush()
@@ -201,14 +205,16 @@ class HttpSession:
 
         Raises Refused 429 when it would be one request too many.
         """
-        if isinstance(message, dict) and ("method" not in message or "id" not in message):
+        alone = isinstance(message, dict)
+        if alone and ("method" not in message or "id" not in message):
             self.peer.receive(message, call)
             return None
-        requests = len(message) if isinstance(message, list) else 1
+        requests = 1 if alone else len(message)
         if self.peer.in_flight + requests > self.sessions.limits.max_in_flight:
             raise Refused(429, f"{self.peer.in_flight} requests of this session are being answered (max_in_flight)")
-        call.send, call.request = stream.send, partial(self.peer.request, write=stream.send)
-        return self.peer.receive(message, call, stream.finish, here)
+        call.send, call.request = stream.send, stream.ask
+        take = self.peer.answer if here and alone else self.peer.receive
+        return take(message, call, stream.finish)
 
     def keep(self, stream: EventStream, data: bytes) -> None:
         """Keep an event, and forget the oldest ones for it."""
@@ -273,7 +279,6 @@ class Sessions:
         answered = session.receive(message, call, stream, here=True)
         if answered is None:
             return Response(202)
-        session.readers.add(stream)
         stream.watch(request)
         try:
             # The task of a batch may be cancelled by the end of its session, and only its response ends by that.

@@ -20,9 +20,10 @@ from typing import Any
 
 import pytest
 
-from mcp_min.http_server import Application, Connection, HttpError, HttpServer, Limits, Response, Stream
+from mcp_min.http_server import Application, Connection, HttpError, HttpServer, Limits, Stream
 
 PATIENCE = 5  # seconds after which a test gives up on what should happen at once
+Response = tuple[int, dict[str, str], bytes]
 TEXT = {"Content-Type": "text/plain"}
 
 

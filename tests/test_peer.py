@@ -424,7 +424,7 @@ async def test_a_cancellation_after_the_answer_is_ignored():
 
 async def here(wire, id=1, method="work", then=None):
     """Serve one request as a task that serves many does; return how often its task is still to be cancelled."""
-    await wire.peer.receive(request(method, id=id), Call(wire.write, wire.peer.request), wire.write, here=True)
+    await wire.peer.answer(request(method, id=id), Call(wire.write, wire.peer.request), wire.write)
     if then is not None:
         await then.wait()
     return asyncio.current_task().cancelling()
@@ -527,6 +527,20 @@ async def test_an_id_that_is_free_again_is_not_forgotten_by_who_had_it_first(fir
     next_one.go.set()
     await following
     assert len(wire.sent) == (1 if first == "is cancelled" else 2)
+    assert nothing_is_left(wire.peer)
+
+
+async def test_an_id_in_flight_is_refused_here_too():
+    work = Slow()
+    wire = Wire(work=work)
+    serving = asyncio.create_task(here(wire))
+    await settle()
+    with pytest.raises(RpcError, match="the id 1 belongs to a request that is being answered") as refused:
+        await here(wire)
+    assert (refused.value.code, refused.value.id) == (-32600, 1)
+    work.go.set()
+    await serving
+    assert wire.sent == [answer(1, {})]
     assert nothing_is_left(wire.peer)
 
 

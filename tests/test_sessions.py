@@ -973,6 +973,20 @@ async def test_requests_at_once(start: Start) -> None:
     await becomes(lambda: all(set(session.streams) == {"0"} for session in site.sessions.table.values()))
 
 
+async def test_an_id_in_flight(start: Start) -> None:
+    site = Site()
+    browser = await Browser(site).open()
+    first = start(site, browser.request(call("wait", id=7)))
+    await becomes(lambda: len(site.ends) == 1)
+    response = await browser.post(call("wait", id=7))
+    refused = body_of(response)
+    assert (response.status, refused["id"], refused["error"]["code"]) == (400, 7, INVALID_REQUEST)
+    site.gate().set()
+    assert (await first).status == 200
+    assert (await browser.post({**PING, "id": 7})).status == 200
+    assert set(site.session.streams) == {"0"}
+
+
 def test_the_defaults() -> None:
     assert SessionLimits() == SessionLimits(1000, 100, 1800)
 

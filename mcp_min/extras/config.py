@@ -164,8 +164,7 @@ class Servers(Mapping[str, "Target"]):
         if name.startswith("input:"):
             given = f"load_config(…, inputs={{{name[6:]!r}: …}})"
             raise ValueError(f"{match[0]} has no value: give it with {given}, or write ${{env:NAME}} for it")
-        wanted = _OF_ENVIRONMENT.fullmatch(name)
-        if wanted is None:
+        if (wanted := _OF_ENVIRONMENT.fullmatch(name)) is None:
             raise ValueError(f"{match[0]} is not understood")
         value = os.environ.get(wanted[1])
         if wanted[2] is not None:
@@ -192,8 +191,7 @@ def _read_env(file: Path) -> dict[str, str]:
     found = {}
     for number, line in enumerate(lines, 1):
         if line and not line.startswith("#"):
-            match = _ENV_LINE.fullmatch(line)
-            if match is None:
+            if (match := _ENV_LINE.fullmatch(line)) is None:
                 raise ValueError(f"envFile: line {number} of {file} is not NAME=VALUE")
             found[match[1]] = match[2] or match[3] or match[4] or ""
     return found
