@@ -173,11 +173,11 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                     http.streams.pop(self, None)
                 if self.length != 0:
                     await self.linger()
-                await writer.drain()
-                self.due = http.now + http.limits.idle_timeout
                 served += 1
-                if served % 16 == 0:
+                if served % 16 == 0 or writer.transport.get_write_buffer_size() > 0:
+                    await writer.drain()
                     await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
+                self.due = http.now + http.limits.idle_timeout
         except (EOFError, OSError, HttpError):
             pass  # any way to lose a connection, or to be idle for too long
         except asyncio.CancelledError:
