@@ -34,7 +34,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from http.server import BaseHTTPRequestHandler
 from math import inf
 from ssl import SSLContext
@@ -47,15 +47,15 @@ access = logging.getLogger("mcp_min.access")
 # space before the colon, no line that continues another, and in values no control character but the tab.
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 REQUEST_LINE = re.compile(rf"({TOKEN}) (?:https?://([!$-.0->@-~]+))?(/[!$->@-~]*|\*)(?:\?([!$-~]*))? (HTTP/1\.[01])")
-FIELD = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*+)")
+FIELD = re.compile(rf"({TOKEN}):[ \t]*+((?:[!-~\x80-\xff]++|[ \t]++(?=[!-~\x80-\xff]))*+)[ \t]*+")
 CLOSE = re.compile(r"(?i)(?<![^,\s])close(?![^,\s])")  # among the options in Connection
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*)?\r\n")
 # RFC 9110 section 5.3: only lists may come in several lines; anything else could be read two ways.
 LISTS = re.compile(r"accept(-[a-z]+)?|cache-control|connection|cookie|forwarded|via|x-forwarded-for")
 
-# A response: status, headers and body; None when it has been streamed.
-Application = Callable[["Connection"], Awaitable[tuple[int, Mapping[str, str], bytes] | None]]
 ErrorBody = Callable[[int, str], bytes]  # a status and a sentence to the JSON that tells them
+# What it returns is status, headers and body, or None when it has streamed its answer.
+Application = Callable[["Connection"], Awaitable[tuple[int, Mapping[str, str], bytes] | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,20 @@ class HttpError(Exception):
     """`HttpError(status, sentence)`: a request that is refused. Applications may raise it too."""
 
 
-@lru_cache(256)  # a client says the same things in each request
+def _parts(pattern: re.Pattern[str], line: str) -> tuple[str | Any, ...]:
+    if (match := pattern.fullmatch(line)) is None:
+        raise HttpError(400, "a head is `METHOD /path HTTP/1.1` and lines of `Name: value`, each ended by CR LF")
+    return match.groups("")
+
+
+# A client says the same things in each request: 256 lines of each kind are remembered, none longer than a head.
+_request_line = lru_cache(256)(partial(_parts, REQUEST_LINE))
+
+
+@lru_cache(256)
 def _field(line: str) -> tuple[str, str]:
-    if (match := FIELD.fullmatch(line)) is None:
-        raise HttpError(400, "after its first line, a head is lines of `Name: value`, each ended by CR LF")
-    return match[1].lower(), match[2].strip(" \t")
+    name, value = _parts(FIELD, line)
+    return name.lower(), value
 
 
 # --- the connection ------------------------------------------------------------------------------
@@ -212,17 +221,13 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
     def parse_request(self, data: bytes) -> None:  # type: ignore[override]  # raises where the stock one answers
         """Take in a head with its empty line. Raises HttpError 400 or 501."""
         first, *lines = data[:-4].decode("latin-1").split("\r\n")
-        if (match := REQUEST_LINE.fullmatch(first)) is None:
-            raise HttpError(400, "a request begins with a line `METHOD /path HTTP/1.1`")
-        self.method, authority, self.path, self.query, self.request_version = match.groups("")
+        self.method, authority, self.path, self.query, self.request_version = _request_line(first)
         self.requestline = f"{self.method} {self.path} {self.request_version}"  # no query: logs shall name no session
         headers: dict[str, str] = {}
         for name, value in map(_field, lines):
-            if name in headers:
-                if not LISTS.fullmatch(name):
-                    raise HttpError(400, "only a header that is a list may come twice")
-                value = f"{headers[name]}, {value}"
-            headers[name] = value
+            if name in headers and not LISTS.fullmatch(name):
+                raise HttpError(400, "only a header that is a list may come twice")
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers = headers
         old = self.request_version == "HTTP/1.0"
         self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from mcp_min.http_server import Application, Connection, HttpError, HttpServer, Limits, Stream
+from mcp_min.http_server import Application, Connection, HttpError, HttpServer, Limits, Stream, _field, _request_line
 
 PATIENCE = 5  # seconds after which a test gives up on what should happen at once
 Response = tuple[int, dict[str, str], bytes]
@@ -182,6 +182,12 @@ async def test_takes(data: bytes, expected: dict[str, Any], bytewise: bool) -> N
             assert "connection" not in headers
             said = json.loads(body)
             assert {key: said[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(("remembered", "line"), [(_request_line, "GET /{} HTTP/1.1"), (_field, "X: {}")])
+def test_of_the_lines_that_clients_say_again_a_few_are_remembered(remembered: Any, line: str) -> None:
+    parts = [remembered(line.format(number)) for number in range(1000)]
+    assert (len(set(parts)), remembered.cache_info().currsize) == (1000, 256)
 
 
 CLOSING = [

@@ -94,6 +94,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if hasattr(transport, "max_size"):  # bytes to a read; for asyncio's 256 KiB, memory may be mapped anew
+            transport.max_size = 2**16
 
     def data_received(self, data: bytes) -> None:
         self._received += data
