@@ -32,9 +32,7 @@ LIMITS = (
     Limit("stdio, 1 in flight", FLOOR, 2.0),
     Limit("HTTP, 1 in flight", FLOOR, 2.5),
     Limit("16 connections", FLOOR, 3.0),
-    Limit(
-        "16 connections", OFFICIAL, 1 / 8
-    ),  # told to answer in JSON, as mcp_min does; as it comes, it takes twice that
+    Limit("16 connections", OFFICIAL, 1 / 8),  # told to answer in JSON, as mcp_min does: its quicker mode
     Limit("16 connections", ZERO, 1 / 2),
 )
 
