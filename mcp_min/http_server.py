@@ -47,14 +47,14 @@ access = logging.getLogger("mcp_min.access")
 # space before the colon, no line that continues another, and in values no control character but the tab.
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 REQUEST_LINE = re.compile(rf"({TOKEN}) (?:https?://([!$-.0->@-~]+))?(/[!$->@-~]*|\*)(?:\?([!$-~]*))? (HTTP/1\.[01])")
-FIELD = re.compile(rf"({TOKEN}):[ \t]*+((?:[!-~\x80-\xff]++|[ \t]++(?=[!-~\x80-\xff]))*+)[ \t]*+")
+FIELD = re.compile(rf"({TOKEN}):([\t -~\x80-\xff]*+)")
 CLOSE = re.compile(r"(?i)(?<![^,\s])close(?![^,\s])")  # among the options in Connection
 CHUNK = re.compile(rb"([0-9A-Fa-f]{1,8})(?:;[\t -~\x80-\xff]*)?\r\n")
 # RFC 9110 section 5.3: only lists may come in several lines; anything else could be read two ways.
 LISTS = re.compile(r"accept(-[a-z]+)?|cache-control|connection|cookie|forwarded|via|x-forwarded-for")
 
 ErrorBody = Callable[[int, str], bytes]  # a status and a sentence to the JSON that tells them
-# What it returns is status, headers and body, or None when it has streamed its answer.
+# An application returns status, headers and body, or None when it has streamed its answer.
 Application = Callable[["Connection"], Awaitable[tuple[int, Mapping[str, str], bytes] | None]]
 
 
@@ -85,14 +85,14 @@ def _parts(pattern: re.Pattern[str], line: str) -> tuple[str | Any, ...]:
     return match.groups("")
 
 
-# A client says the same things in each request: 256 lines of each kind are remembered, none longer than a head.
-_request_line = lru_cache(256)(partial(_parts, REQUEST_LINE))
+# A client says the same things in each request. What is remembered is bounded by max_head: 144 lines and their parts.
+_request_line = lru_cache(16)(partial(_parts, REQUEST_LINE))
 
 
-@lru_cache(256)
+@lru_cache(128)
 def _field(line: str) -> tuple[str, str]:
     name, value = _parts(FIELD, line)
-    return name.lower(), value
+    return name.lower(), value.strip(" \t")
 
 
 # --- the connection ------------------------------------------------------------------------------
@@ -183,7 +183,8 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                 if self.length != 0:
                     await self.linger()
                 served += 1
-                if served % 16 == 0 or writer.transport.get_write_buffer_size() > 0:
+                # Only a peer that is behind, or has gone, is waited for.
+                if served % 16 == 0 or writer.is_closing() or writer.transport.get_write_buffer_size() > 0:
                     await writer.drain()
                     await asyncio.sleep(0)  # requests that arrived together must not keep the loop from others
                 self.due = http.now + http.limits.idle_timeout

@@ -71,7 +71,7 @@ class Peer:
         self.new_id = itertools.count(1).__next__  # returns an id that no request of ours has had
         self._waiting: dict[RequestId, _Waiting] = {}  # our requests, by our ids
         self._answering: dict[RequestId, tuple[Call, asyncio.Task[Any]]] = {}  # theirs, by their ids
-        self._tasks: set[asyncio.Task[Any]] = set()  # everything this peer has started
+        self._tasks: set[asyncio.Task[Any]] = set()  # everything that is going on
         self._unsent = 0  # answers that are being written
         self._room = asyncio.Event()  # set when a task has ended
         # Why no answer can come any more; without a result while one can.
@@ -132,7 +132,7 @@ class Peer:
             if id is None:
                 self._hear(message)
             elif id in self._answering:
-                raise _in_flight(id)
+                raise _id_in_flight(id)
         except RpcError as problem:
             return self._start(self._send(jsonrpc.error(problem.id, problem), reply))
         # What `_start` does, written out: every request passes here, and so do those who read after it.
@@ -162,18 +162,18 @@ class Peer:
             self._unsent -= 1
 
     async def answer(self, message: Message, call: Call, reply: Reply) -> None:
-        """Answer a request in the caller's task, which goes on if it is cancelled. Raises RpcError for an id in use."""
+        """Answer in the caller's task, which a request's cancellation does not end. Raises RpcError for an id in flight."""
         id, task = message["id"], asyncio.current_task()
         assert task is not None
         if id in self._answering:
-            raise _in_flight(id)
-        call.session = self.session
+            raise _id_in_flight(id)
+        call.session, before = self.session, task.cancelling()  # a handler may have kept a cancellation to itself
         mine = self._answering[id] = (call, task)
         self._tasks.add(task)
         try:
             await self._answer(message, call, reply)
         except asyncio.CancelledError:
-            if call.send is not None or task.cancelling() > 1:  # it was not `cancel`, or not alone
+            if call.send is not None or task.cancelling() > before + 1:  # it was not `cancel`, or not alone
                 raise
         finally:
             if self._answering.get(id) is mine:  # once answered or cancelled, the id may be another's
@@ -342,7 +342,7 @@ class Peer:
             self._unsent -= 1
 
 
-def _in_flight(id: RequestId) -> RpcError:
+def _id_in_flight(id: RequestId) -> RpcError:
     # MUST NOT match an id not yet answered (2026-07-28 basic#requests).
     return jsonrpc.invalid_request(f"the id {id!r:.100} belongs to a request that is being answered", id)
 

@@ -84,9 +84,9 @@ class EventStream:
             await self._begin(self._request)
         await self._flush()
 
-    async def ask(self, method: str, params: Params, **options: Any) -> Result:
-        """Ask the client, in the course of what the stream is about; as `Peer.request`."""
-        return await self._session.peer.request(method, params, write=self.send, **options)
+    async def ask(self, method: str, params: Params) -> Result:
+        """Ask the client, in the course of what the stream is about. Raises as `Peer.request`."""
+        return await self._session.peer.request(method, params, write=self.send)
 
     async def finish(self, answer: Any) -> None:
         """Take the answer, which is an event where something was said before it. Raises as `send`."""
@@ -127,7 +127,7 @@ class EventStream:
             self._session.used = self._session.sessions.now()
 
     def watch(self, request: Request) -> None:
-        """Count on the reader until it hangs up, or has."""
+        """Count on who waits for this response, until it hangs up; it may have already."""
         self._session.readers.add(self)
         request.on_hangup = partial(self.lose, self.over)
         if request.hung_up:
@@ -203,6 +203,7 @@ class HttpSession:
     def receive(self, message: Any, call: Call, stream: EventStream, here: bool = False) -> Awaitable[Any] | None:
         """Let the peer take a message; return what answers it, if anything does, as `Peer.receive`.
 
+        here: a single request is answered only where what is returned is awaited, which raises as `Peer.answer`.
         Raises Refused 429 when it would be one request too many.
         """
         alone = isinstance(message, dict)
@@ -329,7 +330,8 @@ class Sessions:
         return session
 
     async def _new(self, call: Call) -> HttpSession:
-        unused = [session for session in self.table.values() if not session.readers]
+        # One that has no state yet is being opened.
+        unused = [session for session in self.table.values() if session.peer.session.state and not session.readers]
         full = len(self.table) >= self.limits.max_sessions
         if full and not unused:
             raise Refused(503, f"{self.limits.max_sessions} sessions are in use (max_sessions)")

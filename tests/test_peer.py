@@ -506,6 +506,29 @@ async def test_whoever_cancels_the_task_itself_ends_it(also_cancelled):
     assert nothing_is_left(wire.peer)
 
 
+async def test_a_cancellation_that_a_handler_kept_to_itself_is_not_the_next_ones():
+    async def keep(params, call):
+        asyncio.current_task().cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        return params
+
+    work, then = Slow(), asyncio.Event()
+    wire = Wire(keep=keep, work=work)
+
+    async def serve_both():
+        await here(wire, method="keep")
+        return await here(wire, id=2, then=then)
+
+    serving = asyncio.create_task(serve_both())
+    await settle()
+    wire.peer.receive(cancelled(2))
+    await settle()
+    assert (work.ended, serving.done()) == (["cancelled"], False)
+    then.set()
+    assert await serving == 1, "what was before"
+
+
 @pytest.mark.parametrize("first", ["is cancelled", "is being sent"])
 async def test_an_id_that_is_free_again_is_not_forgotten_by_who_had_it_first(first):
     work, next_one = Stubborn(), Slow()

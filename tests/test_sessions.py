@@ -1011,6 +1011,19 @@ async def test_the_session_that_was_used_last_longest_ago_makes_room(start: Star
     assert len(site.sessions.table) == 3
 
 
+async def test_a_session_that_is_being_opened_makes_no_room(start: Start) -> None:
+    site = Site(max_sessions=1)
+    browser = await Browser(site).open()
+    left = browser.request(call("wait"))
+    start(site, left)
+    await becomes(lambda: site.ends)
+    left.hang_up()
+    initialize = {**PING, "method": "initialize", "params": {"protocolVersion": "2025-11-25"}}
+    second, third = await asyncio.gather(responds(site, ByHand(initialize)), responds(site, ByHand(initialize)))
+    assert (second.status, third.status) == (200, 503)
+    assert set(site.sessions.table) == {second.headers["Mcp-Session-Id"]}
+
+
 async def test_sessions_in_use_make_no_room(start: Start) -> None:
     site = Site(max_sessions=2)
     browsers = [await Browser(site).open() for _ in range(2)]
