@@ -162,7 +162,7 @@ class Peer:
             self._unsent -= 1
 
     async def answer(self, message: Message, call: Call, reply: Reply) -> None:
-        """Answer in the caller's task, which a request's cancellation does not end. Raises RpcError for an id in flight."""
+        """Answer in the caller's task, which no cancelled request ends. Raises RpcError for an id in flight."""
         id, task = message["id"], asyncio.current_task()
         assert task is not None
         if id in self._answering:
