@@ -143,8 +143,7 @@ class Client(Connection):
         if cached:
             await self._repeated(self.opened, harmless=True)
             asker = await self.transport.identity() if hasattr(self.transport, "identity") else None  # HTTP has one
-            found = self._cache.find(method, params, asker)
-            if found is not None:
+            if (found := self._cache.find(method, params, asker)) is not None:
                 return found
         changes = self._cache.changes
         for _ in range(MAX_INPUT_ROUNDS):

@@ -116,8 +116,7 @@ class Peer:
     ) -> asyncio.Task[Any] | None:
         """Take one checked message, or one unchecked batch, and return at once.
 
-        call, reply: where a request's notifications and its answer go, by default where everything goes. Returns the
-        task that answers, if any.
+        call, reply: where its notifications and its answer go, by default where everything goes. Returns what answers.
         """
         call = call or Call(self.write, self.request)
         call.session = self.session
@@ -310,16 +309,18 @@ class Peer:
     async def drain(self, timeout: float) -> None:
         """Let requests in flight be answered for up to `timeout` seconds, then cancel what is left."""
         for patience in (timeout, 0.1):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(patience):
-                    while self._tasks:
-                        self._room.clear()
-                        await self._room.wait()
+            with suppress(TimeoutError):  # before Python 3.11.3, `asyncio.timeout` fails whoever is cancelled
+                await asyncio.wait_for(self._until_idle(), patience)
             for id in list(self._answering):
                 self.cancel(id)
             for task in self._tasks:
                 if not task.cancelling():
                     task.cancel()
+
+    async def _until_idle(self) -> None:
+        while self._tasks:
+            self._room.clear()
+            await self._room.wait()
 
     def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(work)
