@@ -231,7 +231,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers = headers
         old = self.request_version == "HTTP/1.0"
-        self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None
+        self.close_connection = old or ("connection" in headers and CLOSE.search(headers["connection"]) is not None)
         length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
         # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
         # absolute target would take precedence over Host; here they must agree, whoever looks.
