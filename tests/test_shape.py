@@ -33,7 +33,7 @@ CORE = [name for name in ORDER if (PACKAGE / f"{name}.py").exists()]
 
 MAX_FILE, MAX_FUNCTION = 300, 40  # code lines
 # What the package has now, in code lines; the design wants 2,600 and 4,000. It may shrink, and not grow.
-MAX_CORE, MAX_ALL = 4_876, 5_550
+MAX_CORE, MAX_ALL = 4_876, 5_548
 
 
 def tree_of(path: Path) -> ast.Module:
