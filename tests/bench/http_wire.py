@@ -8,7 +8,7 @@
 
 It reads what the measured servers write, plain bodies and chunked ones, and is no general client. It is an
 asyncio.Protocol and not a pair of streams, so that it costs less than the servers it drives. And it never sleeps:
-whoever sends to a sleeping process pays for waking it, some 10 µs on a virtual machine, and only servers slower than
+whoever sends to a sleeping process pays for waking it, some 12 µs on a virtual machine, and only servers slower than
 this client would ever find it asleep.
 """
 
