@@ -167,8 +167,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
                         raise HttpError(400, "this is not HTTP/1.1")
                     self.parse_request(first + await reader.readuntil(b"\r\n\r\n"))
                     self.due = inf
-                    answer = await http.application(self)
-                    if answer is not None:
+                    if (answer := await http.application(self)) is not None:
                         self.respond(*answer)
                     elif self in http.streams:
                         http.streams[self].put(b"")  # the last chunk is the empty one
@@ -231,7 +230,7 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         self.headers = headers
         old = self.request_version == "HTTP/1.0"
-        self.close_connection = old or ("connection" in headers and CLOSE.search(headers["connection"]) is not None)
+        self.close_connection = old or CLOSE.search(headers.get("connection", "")) is not None
         length, coding = headers.get("content-length", "0"), headers.get("transfer-encoding")
         # RFC 9112 section 3.2: MUST respond with 400 to an HTTP/1.1 request without Host. The authority of an
         # absolute target would take precedence over Host; here they must agree, whoever looks.
@@ -333,11 +332,12 @@ class Connection(asyncio.StreamReaderProtocol, BaseHTTPRequestHandler):
         keep_alive is sent after Limits.keep_alive seconds of silence. Raises HttpError 503 when too many
         streams are open.
         """
-        if sum(not one.lost for one in self.http.streams) >= self.http.limits.streams:
+        opened, limit = self.http.streams, self.http.limits.streams
+        if len(opened) >= limit and sum(not one.lost for one in opened) >= limit:
             raise HttpError(503, "too many streams are open (streams)")
         self.respond(status, headers, None)
         self.headers = {}  # an idle stream shall weigh little
-        stream = self.http.streams[self] = Stream(self, keep_alive)
+        stream = opened[self] = Stream(self, keep_alive)
         return stream
 
 

@@ -200,10 +200,10 @@ class HttpSession:
         self._order: list[EventStream] = []  # whose event is the oldest that is kept, the next, …
         self._kept = 0  # bytes of them
 
-    def receive(self, message: Any, call: Call, stream: EventStream, here: bool = False) -> Awaitable[Any] | None:
+    def receive(self, message: Any, call: Call, stream: EventStream) -> Awaitable[Any] | None:
         """Let the peer take a message; return what answers it, if anything does, as `Peer.receive`.
 
-        here: a single request is answered only where what is returned is awaited, which raises as `Peer.answer`.
+        A request with a stream of its own is answered only where what is returned is awaited, as `Peer.answer`.
         Raises Refused 429 when it would be one request too many.
         """
         alone = isinstance(message, dict)
@@ -214,7 +214,7 @@ class HttpSession:
         if self.peer.in_flight + requests > self.sessions.limits.max_in_flight:
             raise Refused(429, f"{self.peer.in_flight} requests of this session are being answered (max_in_flight)")
         call.send, call.request = stream.send, stream.ask
-        take = self.peer.answer if here and alone else self.peer.receive
+        take = self.peer.answer if alone and stream is not self.standalone else self.peer.receive
         return take(message, call, stream.finish)
 
     def keep(self, stream: EventStream, data: bytes) -> None:
@@ -277,7 +277,7 @@ class Sessions:
         stream = EventStream(session, request)
         if request.headers.get(spec.VERSION_HEADER, "") >= RESUMABLE_SINCE:
             call.close_stream = stream.release
-        answered = session.receive(message, call, stream, here=True)
+        answered = session.receive(message, call, stream)
         if answered is None:
             return Response(202)
         stream.watch(request)

@@ -148,9 +148,9 @@ class Endpoint:
 
     async def post(self, request: Request, call: Call) -> Response | None:
         """Answer one message: as JSON, or as an event stream once something was sent before the answer."""
-        kind = request.headers.get("content-type", "")
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         # A page may post text/plain to any host unasked; only application/json makes its browser ask first.
-        if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
+        if kind != "application/json":
             raise Refused(415, f"Content-Type must be application/json, not {kind!r:.50}")
         message = jsonrpc.decode_any(await request.body())
         if self.legacy is not None and request.headers.get(spec.VERSION_HEADER) not in spec.MODERN:
